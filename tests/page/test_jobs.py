@@ -298,7 +298,7 @@ async def test_what_is_known_of_a_failure_so_far_is_in_words_for_people(
     running = await sidecar.submit(endless())
     job = await sidecar.submit(graphs.failing())
     await expect(card(page, job).locator(".badge")).to_have_text("Queued")
-    await page.route("**/v1/comfyui/**", lambda route: route.abort())  # nothing is told but by the stream
+    await page.route("**/v1/comfyui/**", lambda route: route.abort())  # only its stream is left
     await sidecar("DELETE", f"{WORKFLOW}/{running}")
     await expect(card(page, job).locator(".badge")).to_have_text("Failed")
     assert "GET /v1" not in await card(page, job).inner_text()

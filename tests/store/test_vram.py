@@ -206,7 +206,7 @@ async def test_where_nothing_fits_the_writer_is_held_as_long_however_many_wait(
         with monkeypatch.context() as patch:
             patch.setattr(store._writer, "do", counted)
             assert await look(store, taught, admission(10)) is None
-    assert (await store.backlog()).held == 850, "all are told, and then nothing is written"
+    assert (await store.backlog()).held == 850, "each job says what it waits for, and then nothing is written"
     with pytest.raises(Fenced):
         await look(store, replace(taught, fence=taught.fence + 1), admission(10))
     await store.drain(taught.engine, at=1_600)
