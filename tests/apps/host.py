@@ -102,9 +102,9 @@ class Host:
         return [message["params"] for message in heard if message.get("method") == method]
 
     async def pass_time(self, ms: int) -> None:
-        """On the page's clock, which the test has installed; what the view then asks is in `calls`."""
+        """On the page's clock, which the test has installed; what the view then asks is in `calls`, answered."""
         await self.page.clock.fast_forward(ms)
-        await self.ask("ping")
+        await self.page.evaluate("settled()")
 
     async def relay(self, method: str, params: dict[str, Any]) -> Answer:
         self.open_calls += 1

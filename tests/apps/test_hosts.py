@@ -118,7 +118,7 @@ async def test_while_nobody_sees_it_the_view_asks_seldom_and_at_once_when_it_com
             asked = -1
             while asked != len(host.calls):  # until it has noticed that nobody sees it
                 asked = len(host.calls)
-                await host.pass_time(2_000)
+                await host.pass_time(3_000)
         await host.page.clock.pause_at(await host.page.evaluate("Date.now() / 1000 + 1"))
         await host.page.evaluate("() => scrollTo(0, 5000)")
         async with asyncio.timeout(LIMIT_S):
