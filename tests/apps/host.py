@@ -102,7 +102,7 @@ class Host:
         return [message["params"] for message in heard if message.get("method") == method]
 
     async def pass_time(self, ms: int) -> None:
-        """On the page's clock, which the test has installed; what the view then asks is in `calls`, answered."""
+        """On the page's clock, which the test has installed; what the view asks then is in `calls`."""
         await self.page.clock.fast_forward(ms)
         await self.page.evaluate("settled()")
 
