@@ -35,11 +35,13 @@ if TYPE_CHECKING:
 
     from comfy_mcp.store.schema import (
         IS_ACTIVE,
+        IS_DELIVERED,
         IS_ELSEWHERE,
         IS_FIRST,
         IS_HELD,
         IS_PENDING,
         IS_QUEUED,
+        IS_UNDELIVERED,
         MAY_EXPIRE,
         ONE,
         alembic_version,
@@ -68,11 +70,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IS_ACTIVE",
+    "IS_DELIVERED",
     "IS_ELSEWHERE",
     "IS_FIRST",
     "IS_HELD",
     "IS_PENDING",
     "IS_QUEUED",
+    "IS_UNDELIVERED",
     "MAY_EXPIRE",
     "ONE",
     "Core",

@@ -5,7 +5,15 @@ from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import bindparam, delete, idempotency_keys, insert, select
+from comfy_mcp.store.core import (
+    bindparam,
+    delete,
+    idempotency_keys,
+    insert,
+    literal_column,
+    select,
+    tuple_,
+)
 
 _i = idempotency_keys.c
 _USED = Statement(
@@ -15,7 +23,13 @@ _REMEMBER = Statement(insert(idempotency_keys))
 _FORGET = Statement(
     delete(idempotency_keys).where(_i.client == bindparam("b_client"), _i.key == bindparam("b_key"))
 )
-_FORGET_OLD = Statement(delete(idempotency_keys).where(_i.created_at < bindparam("b_before")))
+AT_ONCE = 1_000
+"""Uses forgotten in one transaction: some milliseconds, so that nobody waits for long."""
+
+_OLD = select(_i.client, _i.key).where(_i.created_at < bindparam("b_before"))
+_FORGET_OLD = Statement(
+    delete(idempotency_keys).where(tuple_(_i.client, _i.key).in_(_OLD.limit(literal_column(str(AT_ONCE)))))
+)
 
 
 def first_use(connection: Connection, use: Idempotency) -> tuple[JobId, int] | None:
@@ -52,5 +66,5 @@ def remember_use(connection: Connection, use: Idempotency, job_id: JobId, positi
 
 
 def forget_uses(connection: Connection, before: int) -> int:
-    """Of keys whose time has passed. How many went."""
+    """At most AT_ONCE of those whose time has passed. How many went."""
     return connection.execute(_FORGET_OLD, {"b_before": before}).rowcount

@@ -27,9 +27,11 @@ from comfy_mcp.domain.webhooks import (
 )
 from comfy_mcp.store import due
 from comfy_mcp.store.codec import UNREADABLE, job_of, job_values, storable
-from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
+from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement, Values
 from comfy_mcp.store.core import (
+    IS_DELIVERED,
     IS_PENDING,
+    IS_UNDELIVERED,
     ONE,
     Integer,
     bindparam,
@@ -47,7 +49,6 @@ from comfy_mcp.store.core import (
 from comfy_mcp.store.queries import clamp, page_of, seq_of
 
 _d, _w = deliveries.c, webhooks.c
-_earlier = deliveries.alias("earlier")
 _PENDING = DeliveryState.PENDING.value
 _NULL: Any = literal_column("NULL")
 
@@ -58,17 +59,14 @@ _DELETE_WEBHOOK = Statement(delete(webhooks).where(_w.client == bindparam("b_cli
 AT_ONCE = 1_000
 """Deliveries that one transaction goes through: some milliseconds, so that nobody waits for long."""
 
+_REST = (_d.client == bindparam("b_client"), IS_UNDELIVERED, _d.seq > bindparam("b_after"))
 _LAST_OF_PART = Statement(
-    select(_d.seq)
-    .where(_d.seq > bindparam("b_after"))
-    .order_by(_d.seq)
-    .limit(ONE)
-    .offset(literal_column(str(AT_ONCE - 1)))
+    select(_d.seq).where(*_REST).order_by(_d.seq).limit(ONE).offset(literal_column(str(AT_ONCE - 1)))
 )
-_PART = (_d.client == bindparam("b_client"), _d.seq > bindparam("b_after"), _d.seq <= bindparam("b_last"))
+_PART = (*_REST, _d.seq <= bindparam("b_last"))
 _FOLLOW_URL = Statement(
     update(deliveries)
-    .where(*_PART, _d.registered, _d.state != DeliveryState.DELIVERED.value, _d.url != bindparam("b_url"))
+    .where(*_PART, _d.registered, _d.url != bindparam("b_url"))
     .values(url=bindparam("b_url"), host=bindparam("b_host"))
 )
 _PENDING_IN_PART = Statement(select(_d.job_id).where(*_PART, IS_PENDING))
@@ -111,9 +109,9 @@ _DEAD = Statement(
 _RELEASE = Statement(
     update(deliveries).where(*_SAME_TRY).values(due_at=bindparam("b_at"), tries=_d.tries - 1)
 )
-_OLD = (_d.state == DeliveryState.DELIVERED.value, _d.ended_at < bindparam("b_before"))
-_ANY_OLD = Statement(select(_d.seq).where(*_OLD).limit(ONE))
-_PRUNE = Statement(delete(deliveries).where(*_OLD))
+_OLD = select(_d.seq).where(IS_DELIVERED, _d.ended_at < bindparam("b_before"))
+_ANY_OLD = Statement(_OLD.limit(ONE))
+_PRUNE = Statement(delete(deliveries).where(_d.seq.in_(_OLD.limit(literal_column(str(AT_ONCE))))))
 _CONDITIONS = {
     "b_state": _d.state == bindparam("b_state"),
     "b_client": _d.client == bindparam("b_client"),
@@ -172,16 +170,14 @@ def put_webhook(connection: Connection, webhook: ClientWebhook) -> None:
 
 
 def follow_url(connection: Connection, after: int, client: ClientId) -> int | None:
-    """Of the next deliveries, AT_ONCE of all clients, what has not been delivered goes to the URL that the
-    client's webhook has now. Where to go on; None: that was all."""
+    """The next AT_ONCE of the client's deliveries that have not been delivered go to the URL that its webhook
+    has now. Where to go on; None: that was all."""
     who = {"b_client": storable(client)}
     row = connection.execute(_WEBHOOK, who).first()
     if row is None or row.url is None:
         return None
-    last = _last_of_part(connection, after)
-    connection.execute(
-        _FOLLOW_URL, {**who, **_part(after, last), "b_url": row.url, "b_host": host_of(row.url)}
-    )
+    part, last = _part(connection, who, after)
+    connection.execute(_FOLLOW_URL, {**part, "b_url": row.url, "b_host": host_of(row.url)})
     return last
 
 
@@ -189,8 +185,7 @@ def remove_webhook(connection: Connection, after: int, client: ClientId, at: int
     """What has not been delivered ends, a part at a time as in `follow_url`; with the last one the webhook
     goes, with its secrets: nothing can be signed any more."""
     who = {"b_client": storable(client)}
-    last = _last_of_part(connection, after)
-    part = {**who, **_part(after, last)}
+    part, last = _part(connection, who, after)
     ids = connection.execute(_PENDING_IN_PART, part).scalars()
     connection.execute(_END_PART, {**part, "b_at": at, "b_error": "the webhook was removed"})
     _line_up(connection, ids)
@@ -199,13 +194,11 @@ def remove_webhook(connection: Connection, after: int, client: ClientId, at: int
     return last
 
 
-def _last_of_part(connection: Connection, after: int) -> int | None:
-    found: int | None = connection.execute(_LAST_OF_PART, {"b_after": after}).scalar()
-    return found
-
-
-def _part(after: int, last: int | None) -> dict[str, int]:
-    return {"b_after": after, "b_last": MAX_SEQ if last is None else last}
+def _part(connection: Connection, who: Values, after: int) -> tuple[Values, int | None]:
+    """The values of its statements, and the last delivery of the part; None: no other part follows."""
+    part = {**who, "b_after": after}
+    last: int | None = connection.execute(_LAST_OF_PART, part).scalar()
+    return {**part, "b_last": MAX_SEQ if last is None else last}, last
 
 
 def _webhook(row: AnyRow) -> ClientWebhook:
@@ -317,7 +310,7 @@ def any_old(connection: Connection, now: int) -> bool:
 
 
 def prune(connection: Connection, now: int) -> None:
-    """Forget what was delivered long ago."""
+    """Forget what was delivered long ago, at most AT_ONCE of it."""
     connection.execute(_PRUNE, {"b_before": now - KEPT_MS})
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0022"
+HEAD = "0023"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -47,6 +47,8 @@ IS_IN_BATCH: TextClause = text("batch IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
 IS_PENDING: TextClause = text("state = 'pending'")
 IS_FIRST: TextClause = text("state = 'pending' AND NOT waits")
+IS_DELIVERED: TextClause = text("state = 'delivered'")
+IS_UNDELIVERED: TextClause = text("state <> 'delivered'")
 IS_ELSEWHERE: TextClause = text("lane <> 'local'")
 ONE: ColumnElement[int] = literal_column("1", Integer)
 """For LIMIT: SQLite compiles a statement whose LIMIT is a parameter anew at each use."""
@@ -300,6 +302,7 @@ idempotency_keys = Table(
     Column("created_at", BigInteger, nullable=False),
     _child_of_job(),
     Index(None, "job_id"),
+    Index(None, "created_at"),
 )
 
 # Only the digest of a key is kept. A revoked key stays, so that its name is not given out again.
@@ -358,6 +361,8 @@ deliveries = Table(
     Index("ix_deliveries_due", "client", "due_at", **_only(IS_FIRST)),
     Index("ix_deliveries_host", "client", "host", "due_at", **_only(IS_FIRST)),
     Index("ix_deliveries_job_id_seq", "job_id", "seq"),
+    Index("ix_deliveries_undelivered", "client", "seq", **_only(IS_UNDELIVERED)),
+    Index("ix_deliveries_delivered", "ended_at", **_only(IS_DELIVERED)),
     sqlite_autoincrement=True,
 )
 

@@ -145,7 +145,10 @@ class SideTables:
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
         """Those used before that time (epoch ms). How many went."""
-        return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
+        gone = 0
+        while some := await self._writer.do(partial(idempotency.forget_uses, before=before)):
+            gone += some
+        return gone
 
     async def use_of(self, clients: Collection[str], *, now: int) -> Mapping[ClientId, ClientUse]:
         """What they have and may have, of those that have a key."""
@@ -262,7 +265,7 @@ class SideTables:
 
         Of the shapes whose need is known, those stay that were seen last.
         """
-        if await self._readers.do(lambda connection: outbox.any_old(connection, now)):
+        while await self._readers.do(lambda connection: outbox.any_old(connection, now)):
             await self._writer.do(lambda connection: outbox.prune(connection, now))
         gone = 0
         while doomed := await self._readers.do(  # the usual case, none, takes no writer

@@ -3,7 +3,8 @@
 Counted are the steps of SQLite's virtual machine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +30,10 @@ async def send(store: Store, *urls: str, client: str = "mean", at: int = 1_000) 
         await store.add_jobs([submission(event, max_queued=100_000) for event in events[start : start + 100]])
 
 
+async def written(store: Store, sql: str, *values: int) -> None:
+    await store._writer.do(lambda connection: connection.exec_driver_sql(sql, values))
+
+
 async def one_host(store: Store, count: int) -> None:
     await send(store, *["http://slow.example/"] * count)
 
@@ -46,14 +51,13 @@ async def waiting(store: Store, count: int) -> None:
     """Later events of one job."""
     await send(store, "http://slow.example/")
     copied = "job_id, client, type, at, registered, url, host, job, state, tries, due_at"
-    await store._writer.do(
-        lambda connection: connection.exec_driver_sql(
-            f"INSERT INTO deliveries (id, waits, {copied}) WITH RECURSIVE each(n) AS "
-            "(SELECT 1 UNION ALL SELECT n + 1 FROM each WHERE n < ?) "
-            f"SELECT id || n, true, {copied} FROM each, "
-            "(SELECT * FROM deliveries ORDER BY seq DESC LIMIT 1) AS last",
-            (count,),
-        )
+    await written(
+        store,
+        f"INSERT INTO deliveries (id, waits, {copied}) WITH RECURSIVE each(n) AS "
+        "(SELECT 1 UNION ALL SELECT n + 1 FROM each WHERE n < ?) "
+        f"SELECT id || n, true, {copied} FROM each, "
+        "(SELECT * FROM deliveries ORDER BY seq DESC LIMIT 1) AS last",
+        count,
     )
 
 
@@ -111,8 +115,8 @@ async def test_a_host_that_takes_no_more_delays_no_other_of_its_client(store: St
     assert [each.delivery.url for each in more] == ["http://fast.example/"]
 
 
-def registered(url: str) -> ClientWebhook:
-    return ClientWebhook(client=ClientId("mean"), url=url, events=EVENTS, created_at=1, secret="whsec_AAAA")
+def registered(url: str, client: str = "mean") -> ClientWebhook:
+    return ClientWebhook(client=ClientId(client), url=url, events=EVENTS, created_at=1, secret="whsec_AAAA")
 
 
 async def owe(store: Store, count: int) -> None:
@@ -122,31 +126,69 @@ async def owe(store: Store, count: int) -> None:
     await store.add_jobs([submission(each, max_queued=100_000) for each in events])
 
 
-@sqlite_only
-async def test_a_change_of_a_webhook_holds_the_writer_as_long_however_much_waits(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write, held = store._writer.do, list[int]()
+@contextmanager
+def held(store: Store) -> Iterator[list[int]]:
+    """The steps of each transaction of the writer."""
+    write, found = store._writer.do, list[int]()
 
     async def counted(work: Callable[[Connection], Any]) -> Any:
         result: list[Any] = []
-        held.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
+        found.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
         return result[0]
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store._writer, "do", counted)
+        yield found
+
+
+@sqlite_only
+async def test_a_change_of_a_webhook_holds_the_writer_as_long_however_much_waits(store: Store) -> None:
     longest = list[int]()
     await store.put_webhook(registered("http://one.example/"))
     for number in range(2):
         await owe(store, outbox.AT_ONCE + number * 600)
         await store.put_webhook(registered(f"http://two{number}.example/"))
-        with monkeypatch.context() as patch:
-            patch.setattr(store._writer, "do", counted)
+        with held(store) as steps:
             await store.put_webhook(registered(f"http://three{number}.example/"))
             await store.remove_webhook(ClientId("mean"), at=NOW)
         await store.put_webhook(registered("http://one.example/"))
-        longest.append(max(held))
-        held.clear()
+        longest.append(max(steps))
     assert longest[1] <= 1.1 * longest[0] + STEPS, longest
     assert not (await store.list_deliveries(DeliveryQuery(state=DeliveryState.PENDING))).items
+
+
+@sqlite_only
+async def test_a_change_of_a_webhook_walks_nothing_that_others_are_sent_or_that_is_delivered(
+    store: Store,
+) -> None:
+    total = list[int]()
+    for size in SIZES:
+        await many_hosts(store, size)
+        await send(store, *["http://done.example/"] * size, client="kind")
+        await written(store, "UPDATE deliveries SET state = 'delivered' WHERE client = 'kind'")
+        with held(store) as steps:
+            await store.put_webhook(registered("http://one.example/", client="kind"))
+            await store.remove_webhook(ClientId("kind"), at=NOW)
+        total.append(sum(steps))
+    assert total[1] <= total[0] + STEPS, total
+
+
+@sqlite_only
+async def test_deliveries_are_forgotten_in_parts_and_found_by_their_age(store: Store) -> None:
+    longest, looks = list[int](), list[int]()
+    for number in range(2):
+        await send(store, *["http://done.example/"] * (outbox.AT_ONCE + number * 600))
+        await written(store, f"UPDATE deliveries SET state = 'delivered', ended_at = {NOW}")
+        await store._readers.do(
+            lambda each: looks.append(steps_of(each, lambda: outbox.any_old(each, NOW + outbox.KEPT_MS)))
+        )
+        with held(store) as steps:
+            await store.prune(now=NOW + outbox.KEPT_MS + 1, retention_days=0, retention_jobs=0)
+        assert len(steps) == number + 1
+        longest.append(max(steps))
+    assert longest[1] <= 1.1 * longest[0] + STEPS, longest
+    assert looks[1] <= looks[0] + STEPS, looks
+    assert not (await store.list_deliveries(DeliveryQuery())).items
 
 
 async def test_a_webhook_that_is_half_removed_leaves_nothing_that_waits_for_ever(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Submits that are repeated under an idempotency key."""
 
 import asyncio
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store
+from comfy_mcp.store import Store, idempotency
 
 GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {}}}
 
@@ -81,3 +82,16 @@ async def test_old_keys_are_forgotten_and_their_jobs_stay(store: Store) -> None:
     assert await store.forget_idempotency_keys(before=1_001) == 1
     assert await store.get_job(first[0]) is not None
     assert await submit(store, queued(), use(digest="other")) != first
+
+
+async def test_old_keys_are_forgotten_in_parts(store: Store) -> None:
+    await submit(store, queued(at=1_000), use())
+    copied = "client, digest, job_id, position"
+    sql = (
+        f"INSERT INTO idempotency_keys (key, created_at, {copied}) WITH RECURSIVE each(n) AS "
+        f"(SELECT 1 UNION ALL SELECT n + 1 FROM each WHERE n < {idempotency.AT_ONCE}) "
+        f"SELECT 'key' || n, 1000, {copied} FROM each, idempotency_keys"
+    )
+    await store._writer.do(lambda connection: connection.exec_driver_sql(sql))
+    part = partial(idempotency.forget_uses, before=1_001)
+    assert [await store._writer.do(part) for _ in range(3)] == [idempotency.AT_ONCE, 1, 0]
