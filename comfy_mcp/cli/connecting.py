@@ -5,7 +5,6 @@ not understood is never written.
 """
 
 import difflib
-import json
 import os
 import shutil
 import signal
@@ -16,10 +15,12 @@ from typing import Any
 
 import click
 
+from comfy_mcp.cli import client_configs
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput
 from comfy_mcp.settings import Settings, sources
+from comfy_mcp.settings.engines import DEFAULT_ENGINE_URL
 from comfy_mcp.settings.paths import write_whole
 
 NAME = "comfyui"
@@ -30,22 +31,22 @@ ADDRESS = "COMFYUI_URL"
 async def connect(settings: Settings, output: Output, *, client: str) -> ExitCode:
     """Raises InvalidInput for a file that can't be read, Conflict for one that changed meanwhile."""
     path, members = _place(client)
-    before = _read(path)
+    before = client_configs.read(path)
     entry = _entry(settings, client)
-    after = _with_server(before, path, members, entry)
+    after, had = _with_server(before, path, members, entry)
     if after == before:
         output.result({"path": str(path), "written": False}, [f"{path}: {NAME} is there already."])
         return ExitCode.OK
     for line in _difference(path, before, after).splitlines():
         output.note(line)
-    if left_out := _left_out(entry):
+    if left_out := _left_out(entry, had):
         output.note(
             f"Not written, only set here: {', '.join(left_out)}. The client needs them in its environment."
         )
     if not _agreed(f"Write {path}?"):
         output.result({"path": str(path), "written": False}, ["Nothing was written."])
         return ExitCode.OK
-    if _read(path) != before:
+    if client_configs.read(path) != before:
         raise Conflict(
             f"{path} has changed meanwhile.",
             next_step="Run the command again.",
@@ -54,11 +55,7 @@ async def connect(settings: Settings, output: Output, *, client: str) -> ExitCod
     try:
         write_whole(path.resolve(), after)  # a link stays one
     except OSError as error:
-        raise InvalidInput(
-            f"{path} can't be written: {error.strerror}.",
-            next_step="Add the server by hand: docs/clients.md has the text for each client.",
-            code=ErrorCode.PATH_UNREADABLE,
-        ) from None
+        raise client_configs.unwritable(path, error) from None
     output.result({"path": str(path), "written": True}, [f"Written: {path}. Restart the client."])
     return ExitCode.OK
 
@@ -117,11 +114,11 @@ def _entry(settings: Settings, client: str) -> dict[str, Any]:
     return entry
 
 
-def _left_out(entry: Mapping[str, Any]) -> list[str]:
-    """The variables of this shell that the entry does not have."""
+def _left_out(entry: Mapping[str, Any], had: Mapping[str, Any]) -> list[str]:
+    """The variables of this shell that neither the entry has nor, in `had`, the one before."""
     given = sources()
     address = given.pop("engine_urls", None)
-    names = {name for name in given.values() if name in os.environ}
+    names = {name for name in given.values() if name in os.environ} - had.keys()
     if "env" not in entry and "engines_file" not in given:
         names.add(address or ADDRESS)
     return sorted(names)
@@ -135,36 +132,38 @@ def _command(client: str) -> str:
     return found or str(Path(sys.argv[0]).resolve())
 
 
-def _read(path: Path) -> str | None:
-    """None: there is no such file. Raises InvalidInput."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _not_understood(path, type(error).__name__) from None
-
-
-def _with_server(before: str | None, path: Path, members: str, entry: Mapping[str, Any]) -> str:
-    """The file's text with the server in it. Raises InvalidInput."""
-    try:
-        config = json.loads(before) if before and before.strip() else {}
-    except ValueError as error:
-        raise _not_understood(path, str(error)) from None
+def _with_server(
+    before: str | None, path: Path, members: str, entry: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """The file's text with the server in it, and the variables that its entry had. Raises InvalidInput."""
+    config = client_configs.parse(path, before) if before and before.strip() else {}
     servers = config.setdefault(members, {}) if isinstance(config, dict) else None
     if not isinstance(servers, dict):
-        raise _not_understood(path, f"{members} is no object")
-    if servers.get(NAME) == entry and before is not None:
-        return before
-    servers[NAME] = entry
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        raise client_configs.not_understood(path, f"{members} is no object")
+    old = _of_the_bridge(servers.get(NAME))
+    kept = _with_what_was_added(entry, old)
+    if before is not None and servers.get(NAME) == kept:
+        return before, old["env"]
+    servers[NAME] = kept
+    return client_configs.written(path, config, before), old["env"]
 
 
-def _not_understood(path: Path, why: str) -> InvalidInput:
-    return InvalidInput(
-        f"{path} is not plain JSON ({why[:200]}), so it was left as it is.",
-        next_step="Add the server by hand: docs/clients.md has the text for each client.",
-    )
+def _of_the_bridge(old: object) -> dict[str, Any]:
+    """The entry that was there, with the parts that are used; without any where it starts something else."""
+    if not isinstance(old, dict) or Path(str(old.get("command"))).stem != COMMAND:
+        return {"env": {}}
+    env, args = old.get("env"), old.get("args")
+    return old | {"env": env if isinstance(env, dict) else {}, "args": args if isinstance(args, list) else []}
+
+
+def _with_what_was_added(entry: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with what a person has added to the one before: variables, arguments, options of the client.
+    The address stays as it is there where nobody names another."""
+    new = entry.get("env", {})
+    env = new | old["env"] if new.get(ADDRESS) == DEFAULT_ENGINE_URL else old["env"] | new
+    args = old["args"] if "mcp" in old.get("args", []) else entry["args"]
+    kept = {**old, **entry, "args": args, "env": env}
+    return kept if env else {name: value for name, value in kept.items() if name != "env"}
 
 
 def _difference(path: Path, before: str | None, after: str) -> str:

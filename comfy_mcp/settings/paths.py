@@ -22,7 +22,7 @@ def write_whole(path: Path, text: str, *, new_mode: int | None = None) -> None:
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         descriptor = os.open(aside, flags, 0o666 if new_mode is None else new_mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
             stream.write(text)
         if mode is not None:
             aside.chmod(mode)

@@ -95,6 +95,16 @@ def test_what_else_the_file_has_stays_and_a_no_writes_nothing(project: Path, she
         b'{"a": 1,}',
         b"\xff\xfe",
         b"\xef\xbb\xbf{}",
+        b'{"mcpServers": {"one": {}}, "mcpServers": {"two": {}}}',
+        b'{"a": {"b": 1, "b": 2}}',
+        b'{"a": 1e400}',
+        b'{"a": -1e99999999999999999999}',
+        b'{"a": 0.1000000000000000055511151231257827}',
+        b'{"a": NaN}',
+        b'{"a": ' + b"9" * 6000 + b"}",
+        rb'{"a": "half \ud83d"}',
+        b"[" * 100_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
     ],
 )
 def test_a_file_that_is_not_understood_is_left_as_it_is(project: Path, shell: Shell, text: bytes) -> None:
@@ -103,6 +113,102 @@ def test_a_file_that_is_not_understood_is_left_as_it_is(project: Path, shell: Sh
     done = shell("doctor", "--write", "claude-code", stdin=b"y\n")
     assert (done.code, file.read_bytes()) == (2, text)
     assert "docs/clients.md" in done.err
+
+
+@pytest.mark.parametrize("in_the_way", ["folder", "file", "loop"])
+def test_what_cannot_be_read_is_said_in_words(project: Path, shell: Shell, in_the_way: str) -> None:
+    folder = project / ".cursor"
+    match in_the_way:
+        case "file":
+            folder.write_text("")
+        case "folder":
+            (folder / "mcp.json").mkdir(parents=True)
+        case _:
+            folder.symlink_to(folder)
+    done = shell("doctor", "--write", "cursor", stdin=b"y\n")
+    assert done.code == 2
+    assert re.search(r"mcp\.json can't be read: [A-Z][a-z ]+\.", done.err)
+    assert "docs/clients.md" in done.err
+
+
+@pytest.mark.parametrize("indent", ["  ", "    ", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_file_keeps_its_style(project: Path, shell: Shell, indent: str, end: str) -> None:
+    lines = ["{", f'{indent}"a": 1.50,', f'{indent}"mcpServers": {{}}', "}", ""]
+    file = project / ".mcp.json"
+    file.write_bytes(end.join(lines).encode())
+    done = shell("doctor", "--write", "claude-code", stdin=b"y\n")
+    assert done.code == 0
+    written = file.read_bytes().decode()
+    assert written.split(end)[:4] == [
+        "{",
+        f'{indent}"a": 1.5,',
+        f'{indent}"mcpServers": {{',
+        f'{indent * 2}"comfyui": {{',
+    ]
+    assert written.count("\n") == written.count(end)
+
+
+def _existing(project: Path, entry: object) -> Path:
+    file = project / ".mcp.json"
+    file.write_text(json.dumps({"mcpServers": {"comfyui": entry}}))
+    return file
+
+
+def test_what_a_person_added_to_the_server_stays(
+    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_TOKEN", "of this shell")
+    file = _existing(
+        project,
+        {
+            "command": "/old/comfy-bridge",
+            "args": ["mcp", "--protocol", "legacy"],
+            "env": {"COMFYUI_URL": "http://old:8188", "COMFYUI_TOKEN": "mine"},
+            "timeout": 600,
+        },
+    )
+    done = shell("doctor", "--write", "claude-code", stdin=b"y\n")
+    assert "only set here" not in done.err or "COMFYUI_TOKEN" not in done.err.split("only set here")[1]
+    assert json.loads(file.read_text())["mcpServers"]["comfyui"] == {
+        "command": "comfy-bridge",
+        "args": ["mcp", "--protocol", "legacy"],
+        "env": {"COMFYUI_URL": "http://gpu-box:8188", "COMFYUI_TOKEN": "mine"},
+        "timeout": 600,
+    }
+    assert "there already" in shell("doctor", "--write", "claude-code").out
+
+
+def test_the_address_stays_where_this_shell_names_none(
+    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COMFYUI_URL")
+    entry = {"command": "comfy-bridge", "args": ["mcp"], "env": {"COMFYUI_URL": "http://gpu-box:8188"}}
+    _existing(project, entry)
+    assert "there already" in shell("doctor", "--write", "claude-code").out
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"command": "npx", "args": ["another", "mcp"], "env": {"TOKEN": "x"}, "timeout": 1},
+        {"command": "comfy-bridge", "args": "mcp", "env": []},
+        {"command": "comfy-bridge", "args": []},
+        {"command": 5},
+        "comfy-bridge",
+        None,
+    ],
+)
+def test_nothing_is_taken_over_from_another_program_or_a_broken_entry(
+    project: Path, shell: Shell, entry: object
+) -> None:
+    file = _existing(project, entry)
+    assert shell("doctor", "--write", "claude-code", stdin=b"y\n").code == 0
+    assert json.loads(file.read_text())["mcpServers"]["comfyui"] == {
+        "command": "comfy-bridge",
+        "args": ["mcp"],
+        "env": {"COMFYUI_URL": "http://gpu-box:8188"},
+    }
 
 
 def test_a_link_stays_a_link_and_an_empty_file_is_a_new_one(project: Path, shell: Shell) -> None:
