@@ -5,7 +5,6 @@ each write checks the lease and the attempt in the transaction that it belongs t
 """
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,8 @@ from comfy_mcp.domain.events import JobClaimed, JobEvent, Priority
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
-from comfy_mcp.domain.needs import Needs
-from comfy_mcp.domain.placing import WINDOW, Waiting
-from comfy_mcp.store import heads, holds, journal, leases, outputs, quotas, reads, turns
-from comfy_mcp.store.codec import UNREADABLE, job_of, needs_of, submitted_of
+from comfy_mcp.store import choosing, heads, holds, journal, leases, outputs, quotas, reads, turns
+from comfy_mcp.store.codec import UNREADABLE, job_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_ACTIVE,
@@ -30,48 +27,22 @@ from comfy_mcp.store.core import (
     graphs,
     insert,
     literal,
-    literal_column,
-    or_,
     select,
     update,
 )
 from comfy_mcp.store.core import jobs as jobs_table
-from comfy_mcp.store.queries import Chooser, Claim, ClaimOffer, Lease
-from comfy_mcp.store.vram import NEED, WITH_NEED
-from comfy_mcp.store.waiting import NOT_REFUSED, ORDER, WAITS
-
-MAX_WINDOWS = 8
-"""How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
+from comfy_mcp.store.queries import Claim, ClaimOffer, Lease
+from comfy_mcp.store.waiting import NOT_REFUSED, WAITS
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
 
 _WITH_GRAPH = (jobs_table, graphs.c.graph, graphs.c.needs, graphs.c.submitted)
-_ON_GRAPH = graphs.c.job_id == _j.id
 
-
-def _two(columns: Sequence[Any], limit: int, *conditions: Any) -> tuple[Statement, Statement]:
-    """As it is, and for priorities that were passed over: the condition hides the order from PostgreSQL."""
-    seen = select(*columns).select_from(WITH_NEED.join(graphs, _ON_GRAPH))
-    core = seen.where(WAITS, NOT_REFUSED, *conditions).order_by(*ORDER).limit(literal_column(str(limit)))
-    return Statement(core), Statement(core.where(_j.priority >= bindparam("b_from")))
-
-
-_FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
-_NEXT, _NEXT_PASSED = _two((*_WITH_GRAPH, NEED), 1)
-_NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two((*_WITH_GRAPH, NEED), 1, holds.FITS)
-_WINDOW, _WINDOW_PASSED = _two(heads.SEEN, WINDOW, _FIT)
-_WINDOW_THAT_FITS, _WINDOW_PASSED_THAT_FITS = _two(heads.SEEN, WINDOW, _FIT, holds.FITS)
-_LOOKS = {  # by: with admission, at passed priorities only
-    (False, False): (_NEXT, _WINDOW),
-    (False, True): (_NEXT_PASSED, _WINDOW_PASSED),
-    (True, False): (_NEXT_THAT_FITS, _WINDOW_THAT_FITS),
-    (True, True): (_NEXT_PASSED_THAT_FITS, _WINDOW_PASSED_THAT_FITS),
-}
-_HEADS = {  # by: with admission
-    False: heads.heads(jobs_table, WAITS, NOT_REFUSED, _FIT),
-    True: heads.heads(WITH_NEED, WAITS, NOT_REFUSED, _FIT, holds.FITS),
-}
-_ONE = Statement(select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_j.id == bindparam("b_id")))
+_CHOSEN = Statement(
+    select(*_WITH_GRAPH)
+    .join(graphs, graphs.c.job_id == _j.id)
+    .where(_j.id == bindparam("b_id"), WAITS, NOT_REFUSED, heads.NOT_AT_LIMIT)
+)
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(WAITS).limit(ONE))
 _ANY_BELOW_LIMIT = heads.any_head(WAITS)
 _ANY_BELOW_LIMIT_AT = heads.any_head(WAITS, _j.priority == bindparam("b_priority"))
@@ -126,106 +97,40 @@ def any_waits(connection: Connection, now: int, lane: str) -> bool:
     return not at_limit or bool(connection.execute(_ANY_BELOW_LIMIT, {**where, "at_limit": at_limit}).rows)
 
 
-def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | None:
-    """One whose wait is over is left to `expiry.expire`, one whose client is at a limit waits. With
-    `admission`, jobs passed over for lack of memory are marked as held. Raises Fenced."""
+def claim_next(
+    connection: Connection, offer: ClaimOffer, now: int, found: choosing.Found | None = None
+) -> Claim | None:
+    """One whose wait is over is left to `expiry.expire`, one whose client is at a limit waits. `found`: that
+    job and no other, if it waits still; jobs passed over for lack of memory are marked as held. Raises
+    Fenced."""
     claiming = leases.claiming(connection, offer.lease)
     if not claiming.takes_jobs:
         return None
     passed = turns.passed(connection, offer.lane)
-    where = _where(connection, offer, claiming, now)
-    found = None
-    if first := fair_share.first_rank(passed):
-        found = _next(connection, offer, {**where, "b_from": first}, passed=True)
-    if found is None:
-        found = _next(connection, offer, where)
-    claim = None if found is None else _claim(connection, offer, where, passed, *found)
-    if offer.admission is not None:
-        holds.review(connection, offer.admission, where, now, before=None if found is None else found[0])
-    return claim
-
-
-def ahead(connection: Connection, offer: ClaimOffer, now: int) -> list[JobId] | None:
-    """What a claim with `admission` would find, read only: None where a job fits; else the jobs to `tell`
-    what they wait for. Raises Fenced."""
-    claiming = leases.claiming(connection, offer.lease)
-    if offer.admission is None:
-        return None
-    if not claiming.takes_jobs:
-        return []
-    return holds.ahead(connection, offer.admission, _where(connection, offer, claiming, now), now)
-
-
-def tell(connection: Connection, offer: ClaimOffer, told: Sequence[JobId], now: int) -> None:
-    """Raises Fenced."""
-    leases.verify(connection, offer.lease)
-    if offer.admission is not None:
-        holds.tell(connection, offer.admission, told, now)
-
-
-def _where(connection: Connection, offer: ClaimOffer, claiming: leases.Claiming, now: int) -> dict[str, Any]:
-    """The values of every statement that looks for a job."""
-    return {
-        "b_lane": offer.lane,
-        "b_now": now,
-        "b_me": json.dumps(offer.lease.engine),
-        "at_limit": quotas.at_limit(connection, now) if claiming.limits else [],
-        "b_from": 0,
-        **({} if offer.admission is None else holds.limits(offer.admission)),
-    }
+    where = choosing.values(connection, offer, claiming, now)
+    if found is not None:
+        if offer.admission is not None:
+            holds.tell(connection, offer.admission, found.told, now)
+        read = None if found.job_id is None else _read(connection, where, found.job_id)
+    else:
+        read = _next(connection, offer, where, fair_share.first_rank(passed))
+    return None if read is None else _claim(connection, offer, where, passed, *read)
 
 
 _Readable = tuple[AnyRow, Job, Submitted | None]
 
 
-def _next(
-    connection: Connection, offer: ClaimOffer, where: Values, *, passed: bool = False
-) -> _Readable | None:
-    """The job to claim: mostly the first one that waits, and then nothing is read of the others."""
-    chooser, limited = offer.chooser, bool(where["at_limit"])
-    first, window = _LOOKS[offer.admission is not None, passed]
-    if limited:
-        window = _HEADS[offer.admission is not None]
-    else:
-        found = _first(connection, first, where)
-        if found is None or chooser is None or _taken(chooser, found[0]):
-            return found
-    for _ in range(MAX_WINDOWS):
-        values = {**where, "b_unfit": () if chooser is None else chooser.unfit}
-        rows = heads.found(connection, window, values) if limited else connection.execute(window, values).rows
-        more = bool(rows) if limited else len(rows) == WINDOW
-        needs = {row.needs: _needs(row, row.need_bytes) for row in {row.needs: row for row in rows}.values()}
-        fitting = [row for row in rows if chooser is None or chooser.fits(row.needs_key, needs[row.needs])]
-        if fitting or not more:
-            waiting = [(row.id, _waiting(row, needs[row.needs])) for row in fitting]
-            at = chooser.choose(waiting, more=more) if chooser is not None and waiting else 0
-            if at is None or not waiting:
-                return None
-            found = _readable(connection, connection.execute(_ONE, {"b_id": fitting[at].id}).one())
-            if found is not None:
-                return found
+def _next(connection: Connection, offer: ClaimOffer, where: Values, first_rank: int) -> _Readable | None:
+    """The first one that can be read. Those before it are set aside, and are not found again."""
+    while (row := choosing.chosen(connection, offer, where, first_rank)) is not None:
+        if (read := _read(connection, where, row.id)) is not None:
+            return read
     return None
 
 
-def _taken(chooser: Chooser, row: AnyRow) -> bool:
-    """Whether the engine takes the first one that waits, whatever waits behind it."""
-    needs = _needs(row, row.need_bytes)
-    return chooser.fits(row.needs_key, needs) and chooser.takes_first(row.id, _waiting(row, needs))
-
-
-def _needs(row: AnyRow, memory: int | None = None) -> Needs | None:
-    """None where they are not kept, or can't be read: then any engine may have the job."""
-    try:
-        return None if row.needs is None else needs_of(row.needs, memory)
-    except UNREADABLE:
-        return None
-
-
-def _waiting(row: AnyRow, needs: Needs | None) -> Waiting:
-    refused_by = () if row.refused_by is None else tuple(json.loads(row.refused_by))
-    return Waiting(
-        priority=row.priority, shape=row.shape, needs=needs, key=row.needs_key, refused_by=refused_by
-    )
+def _read(connection: Connection, where: Values, job_id: JobId) -> _Readable | None:
+    row = connection.execute(_CHOSEN, {**where, "b_id": job_id}).first()
+    return None if row is None else _readable(connection, row)
 
 
 def _claim(
@@ -247,7 +152,7 @@ def _claim(
     return Claim(
         job=job,
         text=row.graph,
-        needs=_needs(row),
+        needs=choosing.needs_in(row),
         submitted=submitted,
         stream_id=offer.stream_id,
         more=bool(waiting),
@@ -268,14 +173,6 @@ def _waiting_ranks(connection: Connection, job: Job, where: Values) -> list[int]
 
 def _waits_at(connection: Connection, statement: Statement, where: Values, rank: int) -> bool:
     return bool(connection.execute(statement, {**where, "b_priority": rank}).rows)
-
-
-def _first(connection: Connection, statement: Statement, where: Values) -> _Readable | None:
-    """The first row that can be read. Those before it are set aside, and are not found again."""
-    while (row := connection.execute(statement, where).first()) is not None:
-        if (found := _readable(connection, row)) is not None:
-            return found
-    return None
 
 
 def _readable(connection: Connection, row: AnyRow) -> _Readable | None:
@@ -329,7 +226,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
         Claim(
             job=job,
             text=row.graph,
-            needs=_needs(row),
+            needs=choosing.needs_in(row),
             submitted=submitted,
             stream_id=row.stream_id,
             reference=row.reference,

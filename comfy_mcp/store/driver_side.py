@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from comfy_mcp.domain.bounded import Bounded
@@ -11,7 +12,7 @@ from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import LOCAL, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import Admission
-from comfy_mcp.store import claims, holds, leases, queue, reads
+from comfy_mcp.store import choosing, claims, holds, leases, queue, reads
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.database import Database
 from comfy_mcp.store.driven import Driven
@@ -183,24 +184,24 @@ class DriverSide(SideTables):
             admission=admission,
             chooser=chooser,
         )
-
-        def work(connection: Connection) -> Claim | None:
-            return claims.claim_next(connection, offer, now)
-
-        if admission is not None and not await self._fits(offer, now):
-            return None
-        # What fits may be far behind in the queue.
-        claim = await (self._write(work) if admission is None else self._writer.do(work))
+        if admission is None:
+            claim = await self._write(lambda connection: claims.claim_next(connection, offer, now))
+        else:
+            claim = await self._claim_what_fits(offer, now)
         if claim is not None:
             self._driven.wrote(lease, claim.job)
         return claim
 
-    async def _fits(self, offer: ClaimOffer, now: int) -> bool:
-        """Whether a job fits. Where none does, of many, the writer is not held while all are looked at."""
-        told = await self._readers.do(lambda connection: claims.ahead(connection, offer, now))
-        if told:
-            await self._writer.do(lambda connection: claims.tell(connection, offer, told, now))
-        return told is None
+    async def _claim_what_fits(self, offer: ClaimOffer, now: int) -> Claim | None:
+        """What fits may be far behind in the queue: the writer is not held while it is looked for. A job that
+        somebody else was faster with is no longer found by the next look."""
+        while True:
+            found = await self._readers.do(partial(choosing.look, offer=offer, now=now))
+            if found.job_id is None and not found.told:
+                return None
+            claim = await self._writer.do(partial(claims.claim_next, offer=offer, now=now, found=found))
+            if claim is not None or found.job_id is None:
+                return claim
 
     async def any_waits(self, *, now: int, lane: str = LOCAL) -> bool:
         """Whether a claim could find a job, if memory allows it."""

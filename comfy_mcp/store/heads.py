@@ -36,7 +36,7 @@ _NEXT = _by_client(select(func.min(_more.c.client)), _more).where(IS_QUEUED, _mo
 _CLIENTS = _LEAST.union_all(select(_NEXT.scalar_subquery()).where(_LEAST.c.client.is_not(None)))
 _BELOW = _CLIENTS.c.client.not_in(bindparam("at_limit", expanding=True))
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
-SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, _j.refused_by, graphs.c.needs, NEED)
+SEEN = (_j.id, *_ORDER, _j.shape, _j.needs_key, _j.refused_by, graphs.c.needs, NEED)
 """What a claim looks at, of each job among which it chooses."""
 
 _SEEN = Statement(

@@ -12,11 +12,11 @@ from comfy_mcp.domain.vram import Admission, WaitingFor
 from comfy_mcp.store import journal
 from comfy_mcp.store.codec import UNREADABLE, job_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
-from comfy_mcp.store.core import IS_HELD, ONE, bindparam, literal, or_, select, tuple_, vram_shapes
+from comfy_mcp.store.core import IS_HELD, ONE, bindparam, or_, select, tuple_, vram_shapes
 from comfy_mcp.store.core import jobs as table
 from comfy_mcp.store.heads import NOT_AT_LIMIT
 from comfy_mcp.store.vram import NEED, WITH_NEED
-from comfy_mcp.store.waiting import NOT_REFUSED, ORDER, WAITS
+from comfy_mcp.store.waiting import ORDER, WAITS
 
 MARKED_AT_ONCE = 50
 """Most jobs marked as held per claim; later claims mark the rest."""
@@ -44,9 +44,6 @@ _HELD = Statement(
 )
 
 
-_ANY_FITS = Statement(
-    select(literal(1)).select_from(WITH_NEED).where(WAITS, NOT_REFUSED, NOT_AT_LIMIT, FITS).limit(ONE)
-)
 _TOLD = Statement(
     select(table, NEED)
     .select_from(WITH_NEED)
@@ -83,29 +80,18 @@ def any_held(connection: Connection) -> bool:
     return connection.execute(_ANY_HELD).first() is not None
 
 
-def ahead(
-    connection: Connection, admission: Admission, values: Mapping[str, Any], now: int
-) -> list[JobId] | None:
-    """None where a job that waits fits; else those to `tell` what they wait for. It may pass over the whole
-    queue, so it is for a thread that only reads."""
-    if connection.execute(_ANY_FITS, values).rows:
-        return None
-    rows = _concerned(connection, admission, values, None)
+def news(
+    connection: Connection, admission: Admission, values: Mapping[str, Any], now: int, before: AnyRow | None
+) -> list[JobId]:
+    """Those to `tell` what they wait for, where that has changed: held ones, and those that are passed over,
+    `before` the one that is claimed. It may walk the whole queue, so it is for a thread that only reads."""
+    rows = _concerned(connection, admission, values, before)
     return [row.id for row in rows if _has_news(row, admission, now)]
 
 
 def tell(connection: Connection, admission: Admission, told: Sequence[JobId], now: int) -> None:
     """Those that wait still."""
-    for row in connection.execute(_TOLD, {"ids": told}).all():
-        _tell(connection, row, admission, now)
-
-
-def review(
-    connection: Connection, admission: Admission, values: Mapping[str, Any], now: int, before: AnyRow | None
-) -> None:
-    """Tell jobs what they wait for, where that has changed: held ones, and those that were passed over,
-    `before` the one that was claimed."""
-    for row in _concerned(connection, admission, values, before):
+    for row in connection.execute(_TOLD, {"ids": told}).all() if told else ():
         _tell(connection, row, admission, now)
 
 

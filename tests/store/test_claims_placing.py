@@ -14,7 +14,7 @@ from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.placing import WINDOW, Waiting
 from comfy_mcp.domain.vram import Admission, Rooms
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
-from comfy_mcp.store.claims import MAX_WINDOWS
+from comfy_mcp.store.choosing import MAX_WINDOWS
 from tests.support.jobs import (
     GRAPH,
     completed,

@@ -273,9 +273,9 @@ async def test_cancelling_what_does_not_exist_says_so(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_every_query_over_the_queue_uses_its_partial_index(store: Store) -> None:
-    from comfy_mcp.store import claims, expiry, queue, reads
+    from comfy_mcp.store import choosing, expiry, queue, reads
 
-    run_order = (claims._NEXT, queue._QUEUE_SIZES, reads._BETWEEN)
+    run_order = (choosing._NEXT, queue._QUEUE_SIZES, reads._BETWEEN)
     by_deadline = (expiry._ANY, expiry._NEXT)
     indexes = [*("ix_jobs_queue" for _ in run_order), *("ix_jobs_queue_deadline" for _ in by_deadline)]
 

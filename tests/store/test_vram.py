@@ -17,7 +17,18 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
+from comfy_mcp.store import (
+    Claim,
+    ClaimOffer,
+    Lease,
+    Store,
+    choosing,
+    claims,
+    holds,
+    schema,
+    side_tables,
+    vram,
+)
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.core import made
 from tests.store.test_heads import STEPS, steps_of
@@ -216,15 +227,15 @@ async def test_where_nothing_fits_the_writer_is_held_as_long_however_many_wait(
 async def test_what_is_told_is_told_to_those_only_that_wait_still(store: Store, taught: Lease) -> None:
     first, second = await add(store, BIG), await add(store, BIG)
     offer = ClaimOffer(lease=taught, prompt_id=new_prompt_id(), admission=admission(10))
-    told = await store._readers.do(lambda connection: claims.ahead(connection, offer, 1_500))
-    assert told == [first, second]
+    found = await store._readers.do(lambda connection: choosing.look(connection, offer, 1_500))
+    assert found == choosing.Found(None, [first, second])
     await store.request_cancel(first, at=1_500, reason=None)
-    await store._writer.do(lambda connection: claims.tell(connection, offer, told, 1_600))
+    await store._writer.do(lambda connection: claims.claim_next(connection, offer, 1_600, found))
     assert (await job(store, first)).waiting_for is None
     assert (await job(store, second)).waiting_for is not None
     lost = replace(offer, lease=replace(taught, fence=taught.fence + 1))
     with pytest.raises(Fenced):
-        await store._writer.do(lambda connection: claims.tell(connection, lost, told, 1_600))
+        await store._writer.do(lambda connection: claims.claim_next(connection, lost, 1_600, found))
 
 
 async def test_holding_outlives_the_process(settings: Settings) -> None:
@@ -322,24 +333,9 @@ async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
 
     def plan_of_a_claim(connection: Connection) -> list[str]:
         return plan_of(
-            connection, claims._NEXT_THAT_FITS, b_lane="local", b_now=1, b_limit=1, b_ceiling=1, b_due=1
+            connection, choosing._NEXT_THAT_FITS, b_lane="local", b_now=1, b_limit=1, b_ceiling=1, b_due=1
         )
 
-    def plan_before_it(connection: Connection) -> list[str]:
-        return plan_of(
-            connection,
-            holds._ANY_FITS,
-            b_lane="local",
-            b_now=1,
-            b_me="",
-            at_limit=[],
-            b_limit=1,
-            b_ceiling=1,
-            b_due=1,
-        )
-
-    plan = await store._readers.do(plan_before_it)
-    assert "ix_jobs_queue" in plan[0]
     plan = await store._readers.do(plan_of_a_claim)
     assert "ix_jobs_queue" in plan[0], "in the order of the queue, so the first that fits ends the look"
     assert not any("TEMP B-TREE FOR ORDER BY" in line for line in plan)

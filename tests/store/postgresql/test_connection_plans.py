@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from comfy_mcp.settings import Settings, load_settings
-from comfy_mcp.store import Store, claims, due, queue, reads, turns
+from comfy_mcp.store import Store, choosing, claims, due, queue, reads, turns
 from comfy_mcp.store.connection import Statement
 from comfy_mcp.store.postgresql.connection import POSTGRESQL
 from tests.support import postgres
@@ -99,8 +99,8 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (claims._NEXT, "ix_jobs_queue"),
-        (claims._WINDOW, "ix_jobs_queue"),
+        (choosing._NEXT, "ix_jobs_queue"),
+        (choosing._WINDOW, "ix_jobs_queue"),
         (turns._STANDING, "ix_jobs_client_queue"),
         (turns._MOVE_UP, "ix_jobs_client_queue"),
     ],
@@ -118,7 +118,7 @@ def test_a_claim_walks_an_index_and_sorts_nothing(
 @pytest.mark.parametrize("crowded", [NEVER, ANALYZE], ids=["never analysed", "analysed"], indirect=True)
 @pytest.mark.parametrize(
     "statement",
-    [*claims._HEADS.values(), claims._ANY_BELOW_LIMIT, claims._ANY_BELOW_LIMIT_AT],
+    [*choosing._HEADS.values(), claims._ANY_BELOW_LIMIT, claims._ANY_BELOW_LIMIT_AT],
     ids=["heads", "heads that fit", "any", "any at a priority"],
 )
 def test_while_a_client_is_at_its_limit_a_claim_goes_from_client_to_client(
