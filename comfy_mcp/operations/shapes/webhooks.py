@@ -18,8 +18,8 @@ DeliveryStateName = Literal["pending", "delivered", "dead"]
 
 
 def _as_object(value: object) -> object:
-    """A URL alone is its `url`; null is not given. With a name that nobody knows other events would be sent than
-    were meant: ValueError."""
+    """A URL alone is its `url`; null is not given. Raises ValueError for a name that a webhook does not
+    have: other events would be sent than were meant."""
     if isinstance(value, str):
         return {"url": value}
     if not isinstance(value, dict):
