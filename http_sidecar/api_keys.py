@@ -147,6 +147,14 @@ def unauthenticated() -> Denied:
     )
 
 
+def link_ended() -> Denied:
+    return Denied(
+        "This link has expired, or a part of it is missing.",
+        next_step="Ask for the file's workflow, output or asset again: the answer has a new link.",
+        code=ErrorCode.UNAUTHENTICATED,
+    )
+
+
 def identity_of(caller: Caller) -> Identity:
     return Identity(client=caller.client, rights=caller.rights)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import filecmp
 import itertools
 import os
@@ -33,6 +34,8 @@ CLEAN_S = 5.0
 
 NUMBERS = 10_000
 """Files of one name in a folder; beyond it another name or folder is needed."""
+
+KEPT = ", and save again: the outputs are kept"
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
@@ -71,7 +74,7 @@ async def save_at(files: OutputFiles, outputs: Sequence[Output], path: Path) -> 
     try:
         is_folder = media_type_of(path.name) == UNKNOWN or await _disk().do(path.is_dir)
     except OSError as error:  # such as a name that is too long
-        raise unwritable(path.parent, error) from None
+        raise unwritable(path.parent, error, kept=KEPT) from None
     if is_folder:
         return await save_in(files, outputs, path)
     return await save_in(files, outputs, path.parent, name=path.name)
@@ -93,7 +96,7 @@ async def save_in(
             wanted = plain_name(output) if name is None else _renamed(name, output)
             saved.append(await _save(files, disk, output, folder, wanted))
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise unwritable(folder, error, kept=KEPT) from None
     return saved
 
 
@@ -112,10 +115,16 @@ def plain_name(output: Output) -> str:
     return f"{output.file.kind.value}-node{node}{ending}"
 
 
-def unwritable(folder: Path, error: OSError) -> InvalidInput:
+def unwritable(folder: Path, error: OSError, *, kept: str = "") -> InvalidInput:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    first = (
+        "Free disk space, or choose a folder on another disk"
+        if full
+        else "Choose a folder that you may write to"
+    )
     return InvalidInput(
         f"{str(folder)!r} can't be written: {error.strerror or type(error).__name__}.",
-        next_step="Choose a folder that you may write to.",
+        next_step=f"{first}{kept}.",
         code=ErrorCode.PATH_UNREADABLE,
     )
 

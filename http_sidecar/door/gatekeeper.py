@@ -10,7 +10,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, ShuttingDown
 from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.settings import HttpGroup
-from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
+from http_sidecar.api_keys import KeyRing, caller_of, key_of, link_ended, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
 from http_sidecar.door.hosts import embeds, foreign_page, host_allowed, origin_allowed
@@ -66,7 +66,7 @@ class Gatekeeper:
                 require_right(caller, Right.METRICS, METRICS)
             request[CALLER] = caller
         elif not is_open(request.path, metrics=self._metrics_open) and _is_routed(request):
-            raise unauthenticated()
+            raise link_ended() if _is_link(request) else unauthenticated()
         if request.method in {"POST", "PUT"} and request.app[DRAIN].begun:
             raise ShuttingDown("The service is shutting down.", next_step="Try again in a few seconds.")
 
@@ -113,6 +113,11 @@ def add_headers(request: web.Request, headers: MutableMapping[str, str]) -> None
 def _is_routed(request: web.Request) -> bool:
     """A path or method that does not exist is a 404 or 405 for everybody: it gives nothing away."""
     return request.match_info.http_exception is None
+
+
+def _is_link(request: web.Request) -> bool:
+    """It came by a signed link, and not by a key, which would count."""
+    return key_of(request) is None and bool(request.query.keys() & {"expires", "signature"})
 
 
 def _is_encoded(request: web.Request) -> bool:

@@ -5,7 +5,9 @@ server_schema.json says what the registry's own schema (2025-12-11) says of the 
 
 import json
 import os
+import re
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,19 @@ def test_the_entry_of_the_registry_is_valid_and_names_settings_that_exist(dist: 
     assert [name for name in named if f"`{name}`" not in documented] == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"mcp-name: {entry['name']}" in readme
+
+
+def test_the_sdist_has_what_the_image_and_make_read(dist: Path) -> None:
+    (archive,) = dist.glob("*.tar.gz")
+    with tarfile.open(archive) as sdist:
+        top = {name.split("/")[1] for name in sdist.getnames()}
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE
+    )
+    named = re.findall(r"requirements[\w-]*\.lock", (ROOT / "Makefile").read_text())
+    wanted = {file for line in copied for file in line.split()} | set(named) | {".dockerignore", "README.md"}
+    assert len(wanted) >= 8
+    assert wanted <= top
 
 
 def test_a_wrong_entry_is_found() -> None:

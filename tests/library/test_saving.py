@@ -1,5 +1,7 @@
 """Outputs as files: under their true names, whole, and never over another file."""
 
+import errno
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -181,6 +183,23 @@ async def test_a_folder_that_cannot_be_written_is_said(saver: Saver, engine: Pat
     with pytest.raises(InvalidInput, match="can't be written") as caught:
         await saver.save([output("a.png")], "file/below")
     assert caught.value.code is ErrorCode.PATH_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("number", "first"), [(errno.ENOSPC, "Free disk space"), (errno.EACCES, "Choose a folder that you may")]
+)
+async def test_where_nothing_more_can_be_written_the_outputs_are_kept(
+    saver: Saver, engine: Path, root: Path, monkeypatch: pytest.MonkeyPatch, number: int, first: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (engine / "a.png").write_bytes(b"x")
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(InvalidInput, match="can't be written") as caught:
+        await saver.save([output("a.png")], "art/")
+    assert caught.value.next_step.startswith(first)
+    assert caught.value.next_step.endswith(", and save again: the outputs are kept.")
 
 
 async def test_names_end(saver: Saver, engine: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,27 @@ async def test_a_url_that_cannot_be_used_is_refused(call_without_engine: Bench, 
     assert raised.value.code is ErrorCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(
+    "webhook",
+    [{"url": "https://a.example/", "event": ["workflow.queued"]}, {"url": "https://a.example/", "": 1}],
+)
+async def test_a_name_that_a_webhook_does_not_have_is_refused(
+    call_without_engine: Bench, webhook: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput, match="webhook: must have only `url` and `events`"):
+        await call_without_engine("submit_workflow", workflow=picture(), webhook=webhook)
+
+
+async def test_null_is_what_a_webhook_is_not_given(private: Bench) -> None:
+    async with receiving() as own:
+        await private("rotate_webhook_secret")
+        submitted = await private(
+            "submit_workflow", workflow=picture(), webhook={"url": own.url, "events": None}
+        )
+        (got,) = await own.until(1)
+        assert (got.event["type"], submitted.workflow_id in got.id) == ("workflow.completed", True)
+
+
 class Answers:
     """A receiver that needs no network."""
 

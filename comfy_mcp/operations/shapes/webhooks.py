@@ -18,7 +18,16 @@ DeliveryStateName = Literal["pending", "delivered", "dead"]
 
 
 def _as_object(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
+    """A URL alone is its `url`; null is not given. Raises ValueError for a name that a webhook does not
+    have: other events would be sent than were meant."""
+    if isinstance(value, str):
+        return {"url": value}
+    if not isinstance(value, dict):
+        return value
+    given = {name: each for name, each in value.items() if each is not None}
+    if not given.keys() <= WebhookParam.model_fields.keys():
+        raise ValueError("must have only `url` and `events`")
+    return given
 
 
 class WebhookParam(Params):

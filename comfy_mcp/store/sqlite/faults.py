@@ -17,6 +17,7 @@ class ResultCode(IntEnum):
     BUSY = 5
     LOCKED = 6
     READONLY = 8
+    IOERR = 10
     CORRUPT = 11
     FULL = 13
     CANTOPEN = 14
@@ -91,6 +92,11 @@ def fault_of(error: Exception, path: Path) -> StoreFault:
             return StoreFault(
                 f"The disk of the store at {path} is full; nothing was written.",
                 next_step="Free disk space (or move COMFY_BRIDGE_STATE_DIR), then try again.",
+            )
+        case ResultCode.IOERR:
+            return StoreFault(
+                f"The disk of the store at {path} can't be read or written ({error}).",
+                next_step="Is it full, damaged or gone? Free space, or move COMFY_BRIDGE_STATE_DIR.",
             )
         case ResultCode.PERM | ResultCode.READONLY | ResultCode.CANTOPEN:
             return StoreFault(

@@ -53,10 +53,14 @@ async def test_a_link_opens_nothing_else(v1: Sidecar) -> None:
         str(url.update_query(signature="x").relative()),
         str(url.without_query_params("signature").relative()),
     ]
-    assert {path: (await v1("GET", path)).status for path in closed} == dict.fromkeys(closed, 401)
+    answers = {path: await v1("GET", path) for path in closed}
+    assert {path: answer.status for path, answer in answers.items()} == dict.fromkeys(closed, 401)
+    by_link = {path for path, answer in answers.items() if "This link has expired" in answer.body["message"]}
+    assert by_link == {path for path in closed if "expires=" in path}
     assert (await v1("DELETE", link)).status in {401, 405}
     wrong = {"X-API-Key": "wrong"}
-    assert (await v1("GET", link, headers=wrong)).status == 401  # a key that is shown counts
+    refused = await v1("GET", link, headers=wrong)  # a key that is shown counts
+    assert (refused.status, "API key" in refused.body["message"]) == (401, True)
 
 
 async def test_without_the_setting_there_are_no_links(tmp_path: Path) -> None:
