@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -239,6 +240,11 @@ def graph_with_outputs_named(graph: Mapping[str, Any]) -> Mapping[str, Any]:
     return with_inputs(graph, values) if values else graph
 
 
+def names_outputs(text: bytes) -> bool:
+    """Whether a graph may have such an object, by its JSON."""
+    return f'"{_MARK}"'.encode() in text
+
+
 def kept_in(text: str) -> frozenset[str]:
     """The names of the copies that stand in a text, such as the JSON of a graph. Linear in the text."""
     return frozenset(_KEPT.findall(text))
@@ -339,6 +345,7 @@ def _media(
     return None if reference(value).source in {Source.NAME, Source.UNKNOWN} else _ANY
 
 
+@lru_cache(256)  # asked of each option of each input, which have a few names
 def says_file(key: object) -> bool:
     """Whether a class says with this option of an input that it names files."""
     return isinstance(key, str) and (key.endswith("upload") or key == "image_folder")

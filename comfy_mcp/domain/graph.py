@@ -162,8 +162,10 @@ def wrapped_graph(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
 
 def wrappers_of(raw: Mapping[str, Any]) -> Sequence[str]:
     """The keys under which a graph may stand in it; none for what is one itself."""
+    if raw.keys().isdisjoint(_WRAPPERS):
+        return ()
     found = [key for key in _WRAPPERS if key in raw]
-    return () if not found or is_ui_format(raw) or any(map(_is_node, raw.values())) else found
+    return () if is_ui_format(raw) or any(map(_is_node, raw.values())) else found
 
 
 _WRAPPERS = ("prompt", "output", "workflow", "input")

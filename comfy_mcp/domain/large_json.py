@@ -19,16 +19,14 @@ LARGE_VALUES = 30_000
 
 def is_large(value: object) -> bool:
     """Whether it holds more than LARGE_VALUES. Looks at no more than that many."""
-    left, containers = LARGE_VALUES, [value]
-    while containers:
-        found: Any = containers.pop()
-        if not isinstance(found, dict | list):
-            continue
-        values = found.values() if isinstance(found, dict) else found
+    left = LARGE_VALUES
+    containers: list[Any] = [value] if isinstance(value, dict | list) else []
+    for found in containers:  # it grows
         left -= len(found)
         if left < 0:
             return True
-        containers.extend([each for each in values if each.__class__ is dict or each.__class__ is list])
+        values = found.values() if isinstance(found, dict) else found
+        containers += [each for each in values if each.__class__ is dict or each.__class__ is list]
     return False
 
 

@@ -181,7 +181,7 @@ class _Opening:
         current: dict[str, object] = {}
         before = ""
         unread: tuple[Widget, int] | None = None
-        sure = {each.get("name") for each in sockets if "widget" not in each}
+        sure = {str(each.get("name")) for each in sockets if "widget" not in each}
 
         def is_widget(spec: InputSpec) -> bool | None:
             return False if spec.name in sure or is_socket(spec, self._info.given_kinds) else None

@@ -36,6 +36,7 @@ class DirectSubmits:
         if added is not None:
             job, position, claim = added
             tenure.take_reserved(job, claim, checked)
+            await asyncio.sleep(0)  # the engine gets the prompt first; the caller's answer is made meanwhile
             return job, position
         answer: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
         waiting = self._wait(tenure, offer, submission, checked, answer)

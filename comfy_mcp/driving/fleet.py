@@ -108,11 +108,14 @@ class Fleet:
             if member.is_there() and self._fits(member, job, equipment[each])
         }
 
+        if len(there) == 1:  # nobody else could have it
+            return next((engine for engine in engines if engine in there), None)
+
         def end(each: EngineNow) -> tuple[bool, float]:
             return bool(each.prompts), expected_end(job, each, self.speeds) or 0.0
 
         for me in sorted((there[engine] for engine in engines if engine in there), key=end):
-            if not me.prompts or me.about_to_end or len(there) == 1:
+            if not me.prompts or me.about_to_end:
                 others = [each for each in there.values() if each is not me]
                 if choose([job], me, others, self.speeds, more=False) is not None:
                     return me.engine

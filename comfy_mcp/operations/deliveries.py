@@ -91,7 +91,7 @@ class Sender:
             await self._give_back()
 
     def _committed(self, appended: Sequence[StoredEvent]) -> None:
-        if any(stored.event.type in _SENT for stored in appended):
+        if self._services.store.may_have_webhooks and any(each.event.type in _SENT for each in appended):
             self._wake.set()
 
     async def _begin(self, group: asyncio.TaskGroup) -> float:

@@ -76,6 +76,9 @@ class Files:
     takes: Mapping[JobId, int]
 
 
+NO_FILES = Files(graph=None, present=frozenset(), warnings=(), takes={})
+
+
 async def with_files(
     context: OperationContext,
     judged: Judged,
@@ -92,13 +95,16 @@ async def with_files(
 
     Raises InvalidInput, NotFound, LimitExceeded, which say the node, the input and the right spellings.
     """
+    inputs = await beside(large, lambda: tuple(file_inputs(judged.graph, info)))
+    if not inputs:
+        return NO_FILES
     values: dict[tuple[NodeId, str], str] = {}
     known: dict[tuple[str, frozenset[str]], str] = {}
     away = lane != LOCAL
     said = _Said(able=frozenset({EngineId(lane)}) if away else _able(context, needs))
     elsewhere = await _lists_of_others(context, said.able, info)
     present: set[tuple[NodeId, str]] = set()
-    for found in await beside(large, lambda: tuple(file_inputs(judged.graph, info))):
+    for found in inputs:
         wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
         if not wanted or (found.listed and not away and all(_lists(each, found) for each in elsewhere)):
             continue

@@ -10,7 +10,12 @@ from typing import Any
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.batches import Seed, seeds_of, with_new_seeds
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.file_inputs import FileInput, graph_with_outputs_named, with_outputs_named
+from comfy_mcp.domain.file_inputs import (
+    FileInput,
+    graph_with_outputs_named,
+    names_outputs,
+    with_outputs_named,
+)
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
@@ -81,8 +86,9 @@ async def given_workflow(
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
     large = large_json.is_large(raw)
-    raw = await beside(large, _with_outputs_named, raw)
     raw, text, more = await as_json(raw, large=large)
+    if names_outputs(text):
+        raw, text, _ = await as_json(await beside(large, _with_outputs_named, raw), large=large)
     context.found.extend(more)
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)

@@ -161,6 +161,8 @@ def _listed(text: str) -> list[str]:
 
 def _id(argument: _Argument, value: object) -> object:
     """The id alone, of a URI, a path, or an object that has it."""
+    if isinstance(value, str) and _PLAIN_ID.fullmatch(value):
+        return value
     value = json_in(value) if isinstance(value, str) and len(value) <= _LONGEST_IDS else value
     if isinstance(value, Mapping):
         value = next((value[name] for name in argument.names if name in value), value)
@@ -217,6 +219,7 @@ def _thousands(value: object) -> int:
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 """A whole id of a workflow or an output."""
+_PLAIN_ID = re.compile(UUID.pattern)
 
 _REPAIRS: Mapping[str, Callable[[_Argument, object], object]] = {
     "workflow_id": _id,

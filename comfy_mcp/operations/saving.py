@@ -71,6 +71,8 @@ async def places(context: OperationContext, items: list[OutputItem]) -> list[Out
     paths = await services.outputs.local_paths(
         [(each.folder, each.subfolder, each.filename) for each in items[:PLACES]]
     )
+    if not any(paths):
+        return items
     named = [each.model_copy(update={"path": path}) for each, path in zip(items, paths, strict=False)]
     return named + items[PLACES:]
 

@@ -15,7 +15,7 @@ from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
-from comfy_mcp.domain.file_inputs import placed
+from comfy_mcp.domain.file_inputs import FOLDER, placed
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
@@ -293,7 +293,8 @@ async def checked_graph(
         judged = await services.checker.judge(files.graph, text, info, client=client)
     before += files.warnings
     graph, report = judged.graph, judged.report.without_doubts(files.present)
-    brings, memory = bool(await beside(large, placed, graph.raw)), None
+    brings = FOLDER.encode() in text and bool(await beside(large, placed, graph.raw))
+    memory = None
     partners = partner_nodes(graph, report.needed, info)
     warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane, wish)
     context.found.extend(warnings)

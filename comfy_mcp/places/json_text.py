@@ -13,7 +13,7 @@ from typing import Any
 
 from comfy_mcp.domain import large_json
 
-_decode = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
 
 SLOW_BYTES = 4_000_000
 """Beyond it C code would keep the interpreter for too long. Node lists, which are read often, are smaller."""
@@ -23,6 +23,7 @@ _BAD_ESCAPE = re.compile(
 )
 """Begins with a literal, so that a search passes over other text at the speed of memory. Group 1: a pair."""
 
+_OPENING = ("{", "[")
 _REPLACEMENT = "\\ufffd"
 
 
@@ -31,7 +32,13 @@ def parse(raw: bytes | str) -> Any:
     text = (raw if isinstance(raw, str) else raw.decode("utf-8", "replace")).removeprefix("\ufeff")
     if "\\u" in text:
         text = _BAD_ESCAPE.sub(_whole, text)
-    return large_json.loads(text) if len(text) > SLOW_BYTES else _decode(text)
+    if len(text) > SLOW_BYTES:
+        return large_json.loads(text)
+    if text[:1] in _OPENING:
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):  # the usual case: nothing stands around it
+            return value
+    return _decoder.decode(text)
 
 
 def members(value: object) -> Mapping[str, Any]:

@@ -54,23 +54,20 @@ def job_values(job: Job) -> dict[str, Any]:
         "webhook": None if job.webhook is None else _dump(asdict(job.webhook)),
         "tags": _dump(job.tags) if job.tags else None,
     }
-    for name, columns_of in _MUTABLE.items():
+    values.update(zip(_AS_THEY_ARE, _plain_of(job), strict=True))
+    for name, columns_of in _CHANGED.items():
         values |= columns_of(name, getattr(job, name))
     return values
 
 
 def changed_values(before: Job, after: Job) -> dict[str, Any]:
     """The columns in which they differ, of those that an event may change."""
-    values: dict[str, Any] = {}
-    for name, columns_of in _MUTABLE.items():
-        new = getattr(after, name)
-        if new != getattr(before, name):
-            values |= columns_of(name, new)
+    plain = zip(_AS_THEY_ARE, _plain_of(before), _plain_of(after), strict=True)
+    values: dict[str, Any] = {name: new for name, old, new in plain if new != old}
+    for name, old, new in zip(_CHANGED, _others_of(before), _others_of(after), strict=True):
+        if new != old:
+            values |= _CHANGED[name](name, new)
     return values
-
-
-def _as_it_is(name: str, value: object) -> dict[str, Any]:
-    return {name: value}
 
 
 def _as_text(name: str, value: str | None) -> dict[str, Any]:
@@ -99,27 +96,14 @@ def _spend_column(name: str, spend: Spend | None) -> dict[str, Any]:
     return {name: None if spend is None else _dump(asdict(spend))}
 
 
-_MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
+_AS_THEY_ARE = (
+    *("attempt", "engine", "prompt_id", "started_at", "finished_at", "progress", "eta_ms", "progress_at"),
+    *("cancel_requested", "output_count", "queue_deadline", "oom_retried", "gpu_seconds", "peak_vram_bytes"),
+)
+"""Fields of a job that an event may change, and that their columns have as they are."""
+
+_CHANGED: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "priority": lambda name, priority: {name: priority.rank},
-    **dict.fromkeys(
-        (
-            "attempt",
-            "engine",
-            "prompt_id",
-            "started_at",
-            "finished_at",
-            "progress",
-            "eta_ms",
-            "progress_at",
-            "cancel_requested",
-            "output_count",
-            "queue_deadline",
-            "oom_retried",
-            "gpu_seconds",
-            "peak_vram_bytes",
-        ),
-        _as_it_is,
-    ),
     **dict.fromkeys(("current_node", "current_node_title", "cancel_reason", "cancelled_by"), _as_text),
     "status": lambda name, status: {name: status.value},
     "failure": _failure_columns,
@@ -128,8 +112,10 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "refused_by": _texts_column,
     "spend": _spend_column,
 }
-"""Fields of a job that an event may change, each with the way to its columns."""
+"""The others that an event may change, each with the way to its columns."""
 
+_plain_of = attrgetter(*_AS_THEY_ARE)
+_others_of = attrgetter(*_CHANGED)
 
 _integers_of = attrgetter(
     *("created_at", "node_count", "attempt", "started_at", "finished_at", "eta_ms", "output_count"),
@@ -199,16 +185,21 @@ def job_of(row: AnyRow) -> Job:
 
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
-    payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
-    if isinstance(event, JobQueued):
+    payload = {}
+    for name in _PAYLOAD_FIELDS[event.type]:
+        value = getattr(event, name)
+        if (value is None or value == ()) and name in _SAID_IF_ANY:
+            continue  # the usual case, kept short
+        payload[name] = value if value.__class__ in _PLAIN else _plain(value)
+    if isinstance(event, JobQueued) and event.after:
         payload["after"] = _parents_json(event.after)
-    for name in ("gpu_use", "ran_ms", "shape", "batch", "name", "webhook", "spend"):
-        if payload.get(name, ...) is None:
-            del payload[name]  # the usual case, kept short
-    for name in ("warnings", "after", "tags"):
-        if not payload.get(name, ...):
-            del payload[name]
     return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
+
+
+_SAID_IF_ANY = frozenset(
+    (*("gpu_use", "ran_ms", "shape", "batch", "name", "webhook", "spend"), *("warnings", "after", "tags"))
+)
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 def stored_event_of(row: AnyRow) -> StoredEvent:

@@ -111,7 +111,11 @@ class Statement:
             text = _with_limits(text, fixed)
             limits = tuple(sorted({*_LIMIT.findall(text)}))
             plans = self._plans[dialect.name] = _Plans(text, fixed, COLUMNS in text, limits)
-        key = tuple(values) if plans.is_open else tuple(values.get(name) for name in plans.limits)
+        key: tuple[str | int | None, ...] = ()
+        if plans.is_open:
+            key = tuple(values)
+        elif plans.limits:
+            key = tuple(values.get(name) for name in plans.limits)
         plan = plans.of.get(key)
         if plan is None:
             lists = set(_LIST.findall(plans.text))
@@ -151,7 +155,7 @@ def _with_columns(dialect: Dialect, text: str, values: Values) -> str:
     return text.replace(COLUMNS, ", ".join(names)).replace(PARAMETERS, ", ".join(places)).replace(NEW, new)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """All rows at once: what may bring many is limited by its statement."""
 

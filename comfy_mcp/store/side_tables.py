@@ -162,6 +162,12 @@ class SideTables:
 
     # ------------------------------------------------------------------ webhooks
 
+    @property
+    def may_have_webhooks(self) -> bool:
+        """False: `webhooks` would answer that no client has one, without asking the database."""
+        read_at, known = self._webhooks
+        return bool(known) or time.monotonic() - read_at >= WEBHOOKS_KEPT_S
+
     async def webhooks(self, *, fresh: bool = False) -> Mapping[ClientId, ClientWebhook]:
         """Those of all clients, at most WEBHOOKS_KEPT_S old unless they are to be `fresh`."""
         now = time.monotonic()

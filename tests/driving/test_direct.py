@@ -50,6 +50,16 @@ class SlowStore:
         return await self._write(submission, offer)
 
 
+class WrittenStore:
+    """A store that has written the job already."""
+
+    def __init__(self, written: Written) -> None:
+        self._written = written
+
+    def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> Written:
+        return self._written
+
+
 def new_job() -> JobId:
     return JobId(str(uuid4()))
 
@@ -81,6 +91,23 @@ async def test_where_there_is_room_the_job_is_claimed_as_it_is_written(
     assert (await house.final(job.id)).status is JobStatus.COMPLETED
     assert await house.event_types(job.id) == ["queued", "claimed", "started", "completed"]
     assert not any(store.claims)  # none of them found it
+
+
+async def test_the_engine_has_the_prompt_before_the_caller_has_its_answer(
+    house: House, place: ScriptedPlace
+) -> None:
+    driver, _ = await driver_of(house, place)
+    first = await submit(house, driver)  # with it the times of these nodes were read
+    await place.until(lambda: place.posted == [first.prompt_id])
+    await place.finish(place.posted[0])
+    await house.final(first.id)
+    async with asyncio.timeout(20):
+        while not driver.has_room:
+            await asyncio.sleep(0)
+    tenure, offer, new, checked = reserve(house, driver)
+    store: Any = WrittenStore(await house.store.add_and_claim(new, offer))
+    job, _ = await DirectSubmits(house.group, store).submit(tenure, offer, new, checked)
+    assert place.posted == [first.prompt_id, job.prompt_id]
 
 
 async def test_whoever_waits_goes_first(house: House, place: ScriptedPlace) -> None:

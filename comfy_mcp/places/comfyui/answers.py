@@ -162,7 +162,7 @@ def _whole(value: object, factor: int = 1) -> int | None:
 
 
 def _object(value: object, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise WireFault(f"{place}: not a JSON object")
     return value
 

@@ -185,8 +185,15 @@ class Listener:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 message = await socket.receive()
             frames = 0
-            while message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
-                await self._take(decoder, message)
+            while (is_text := message.type is aiohttp.WSMsgType.TEXT) or (
+                message.type is aiohttp.WSMsgType.BINARY
+            ):
+                self._transport.contact.received()
+                if is_text and len(message.data) > LARGE_CHARS:
+                    events = await asyncio.to_thread(self._decoded, decoder, message)
+                else:
+                    events = self._decoded(decoder, message)
+                self._take(decoder, events)
                 frames += 1
                 if frames % BURST == 0:
                     await asyncio.sleep(0)
@@ -201,12 +208,8 @@ class Listener:
             return "closed by the bridge", False
         return _reason(socket, message), False
 
-    async def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> None:
+    def _take(self, decoder: Decoder, events: tuple[EngineEvent, ...]) -> None:
         """Give on what a frame says."""
-        self._transport.contact.received()
-        large = message.type is aiohttp.WSMsgType.TEXT and len(message.data) > LARGE_CHARS
-        decoded = asyncio.to_thread(self._decoded, decoder, message) if large else None
-        events = self._decoded(decoder, message) if decoded is None else await decoded
         if not self._connected:
             # An engine that gives another id than asked for sends the events there.
             self._client_id = decoder.sid or self._client_id

@@ -11,8 +11,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import aiohttp
 
@@ -89,7 +90,7 @@ class Transport(Faults):
 
     async def content_length(self, path: str, *, params: Mapping[str, str]) -> tuple[int, int | None]:
         """The status of a HEAD, and how long the body of a GET would be."""
-        answer = await self._ask("HEAD", f"{path}?{urlencode(params)}")
+        answer = await self._ask("HEAD", f"{path}?{_query(params)}")
         return answer.status, answer.content_length
 
     async def post_form(
@@ -116,7 +117,7 @@ class Transport(Faults):
             sock_connect=self._settings.connect_timeout_s,
             sock_read=self._settings.request_timeout_s,
         )
-        query = f"{path}?{urlencode(params)}"
+        query = f"{path}?{_query(params)}"
         response = await self._send(
             method, query, headers=headers, timeout=timeout, is_transfer=method == "GET"
         )
@@ -138,7 +139,7 @@ class Transport(Faults):
         with self.contact.asking(), self.translated("GET /ws"):
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 return await self._open().ws_connect(
-                    self._with_query(f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}"),
+                    self._with_query(f"{self._engine.ws_url}?{_query({'clientId': client_id})}"),
                     headers=self._headers,
                     heartbeat=self._settings.request_timeout_s / 2,
                     max_msg_size=message_bytes,
@@ -153,7 +154,7 @@ class Transport(Faults):
 
     def without_secrets(self, text: str) -> str:
         """A text of the engine without the Comfy keys that it was sent: a failed node may repeat its own."""
-        return without_values(text, self._secrets)
+        return without_values(text, self._secrets) if self._secrets else text
 
     def _open_transfers(self) -> aiohttp.ClientSession:
         if self._transfers is None:
@@ -247,6 +248,14 @@ class Transport(Faults):
             return await asyncio.to_thread(json_text.parse, said) if large else json_text.parse(said)
         except (ValueError, RecursionError):
             raise self.diagnosed(endpoint, of_no_json(answer.status, answer.content_type)) from None
+
+
+_quoted = lru_cache(256)(quote_plus)
+"""Files of one engine have the same folders again and again."""
+
+
+def _query(params: Mapping[str, str]) -> str:
+    return "&".join(f"{name}={_quoted(value)}" for name, value in params.items())
 
 
 class Answer:

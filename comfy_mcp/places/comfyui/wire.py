@@ -66,7 +66,7 @@ class Decoder:
         if kind in _NOT_NEEDED:
             return ()
         try:
-            return tuple(self._events(kind, _Fields(data)))
+            return self._events(kind, _Fields(data))
         except (WireFault, _ShapeFault):
             return (FrameLost(type=kind),)
 
@@ -80,25 +80,25 @@ class Decoder:
             return (_preview_with_metadata(frame),)
         return () if event == 3 else (UnknownMessage(type=f"binary {event}"),)
 
-    def _events(self, kind: str, data: "_Fields") -> Iterator[EngineEvent]:
+    def _events(self, kind: str, data: "_Fields") -> tuple[EngineEvent, ...]:
         match kind:
             case "status":
                 self.sid = data.optional_text("sid") or self.sid
-                yield QueueRemaining(count=queue_remaining(data.fields.get("status")))
+                return (QueueRemaining(count=queue_remaining(data.fields.get("status"))),)
             case "executing":
-                yield from self._executing(data)
+                return self._executing(data)
             case "progress":
-                yield from self._steps([data.fields])
+                return tuple(self._steps([data.fields]))
             case "progress_state":
                 nodes = data.fields.get("nodes")
                 entries = nodes.values() if isinstance(nodes, dict) else []
-                yield from self._steps([entry for entry in entries if _is_running(entry)])
+                return tuple(self._steps([entry for entry in entries if _is_running(entry)]))
             case "executed":
                 node = self._shown(data)
                 outputs = outputs_of_node(node, data.fields.get("output"))
-                yield NodeExecuted(prompt_id=data.prompt_id(), node=node, outputs=outputs)
+                return (NodeExecuted(prompt_id=data.prompt_id(), node=node, outputs=outputs),)
             case _:
-                yield self._of_prompt(kind, data)
+                return (self._of_prompt(kind, data),)
 
     def _of_prompt(self, kind: str, data: "_Fields") -> EngineEvent:
         match kind:
@@ -120,17 +120,16 @@ class Decoder:
             case _:
                 return UnknownMessage(type=kind)
 
-    def _executing(self, data: "_Fields") -> Iterator[EngineEvent]:
+    def _executing(self, data: "_Fields") -> tuple[EngineEvent, ...]:
         if data.optional_text("prompt_id") is None:
             # Sent once to a socket that reconnects: the running node without its prompt. The resync finds it.
-            return
+            return ()
         if data.fields.get("node") is None:
-            yield PromptEnded(prompt_id=data.prompt_id())
-            return
+            return (PromptEnded(prompt_id=data.prompt_id()),)
         own, shown = data.node("node"), self._shown(data)
         if max(len(own), len(shown)) <= MAX_NAME_CHARS:
             self._display[own] = shown
-        yield NodeStarted(prompt_id=data.prompt_id(), node=shown)
+        return (NodeStarted(prompt_id=data.prompt_id(), node=shown),)
 
     def _shown(self, data: "_Fields") -> NodeId:
         return NodeId(data.optional_text("display_node") or data.node("node"))
