@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
@@ -80,9 +80,9 @@ async def open_runtime(
     that run go on in ComfyUI, to be re-attached by whoever drives it next.
     """
     clock = clock or system_clock()
-    metrics = _metrics(clock) if counted else cast("Metrics", _Uncounted())
+    metrics = _metrics(clock) if counted else None
     async with contextlib.AsyncExitStack() as stack:
-        store = await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
+        store = await _opened_store(settings, metrics)
         stack.push_async_callback(store.close)
         hub = await _opened_hub(store, metrics)
         pool: Pool[Place] = Pool()
@@ -122,7 +122,8 @@ async def open_runtime(
             new_id=new_id,
         )
         sweeper = Sweeper(store, settings, clock, holder=roster.holder) if drive else None
-        async with watching(metrics.loop_stood), _tasks(services, clock, kept, sweeper, counted=counted):
+        watched = watching() if metrics is None else watching(metrics.loop_stood)
+        async with watched, _tasks(services, clock, kept, sweeper):
             yield services
 
 
@@ -132,27 +133,20 @@ def _metrics(clock: Clock) -> "Metrics":
     return Metrics(engines=(), version=__version__, now_ms=clock.now_ms)
 
 
-class _Uncounted:
-    """In place of metrics: whatever they hear is forgotten."""
-
-    def __getattr__(self, _name: str) -> "_Uncounted":
-        return self
-
-    def __call__(self, *_: object, **__: object) -> "_Uncounted":
-        return self
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+async def _opened_store(settings: Settings, metrics: "Metrics | None") -> Store:
+    if metrics is None:
+        return await Store.open(settings)
+    return await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
 
 
-async def _opened_hub(store: Store, metrics: "Metrics") -> Hub:
+async def _opened_hub(store: Store, metrics: "Metrics | None") -> Hub:
     """It tells the metrics of what happens; they count who listens."""
-    hub = Hub(store, on_drop=metrics.event_dropped)
-    hub.listen(metrics.hear)
-    metrics.count_subscribers(lambda: hub.subscribers)
-    loop = asyncio.get_running_loop()
-    metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
+    hub = Hub(store) if metrics is None else Hub(store, on_drop=metrics.event_dropped)
+    if metrics is not None:
+        hub.listen(metrics.hear)
+        metrics.count_subscribers(lambda: hub.subscribers)
+        loop = asyncio.get_running_loop()
+        metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
     await hub.open()
     return hub
 
@@ -185,7 +179,7 @@ def _files(settings: Settings, store: Store, pool: Pool[Place]) -> _Files:
 
 
 def _roster(
-    means: Means, pool: Pool[Place], files: _Files, metrics: "Metrics", gpu: GpuMonitor, *, drive: bool
+    means: Means, pool: Pool[Place], files: _Files, metrics: "Metrics | None", gpu: GpuMonitor, *, drive: bool
 ) -> Roster:
     """The engines, each a place."""
 
@@ -193,13 +187,14 @@ def _roster(
         return ComfyUIPlace(
             engine,
             means.settings,
-            on_event=partial(metrics.hear_engine, engine.id),
+            on_event=None if metrics is None else partial(metrics.hear_engine, engine.id),
             locate=files.inputs.locate,
         )
 
     def changed(engines: Sequence[EngineSettings]) -> None:
         hide_secrets_of(engines)
-        metrics.know_engines([engine.id for engine in engines])
+        if metrics is not None:
+            metrics.know_engines([engine.id for engine in engines])
         means.gpu.know(engines)
         files.outputs.know(engines)
 
@@ -222,7 +217,7 @@ def _lanes(means: Means, files: _Files, kept: KeptOutputs, *, holder: str, drive
 
 @contextlib.asynccontextmanager
 async def _tasks(
-    services: Services, clock: Clock, kept: KeptOutputs, sweeper: Sweeper | None, *, counted: bool
+    services: Services, clock: Clock, kept: KeptOutputs, sweeper: Sweeper | None
 ) -> AsyncIterator[None]:
     """One TaskGroup owns every task. What fails inside the context comes out as itself. Without a sweeper, as
     of a command that only asks, the process does nothing for others."""
@@ -234,10 +229,10 @@ async def _tasks(
             group.create_task(services.models.run(), name="models"),
             group.create_task(services.gpu.run(), name="gpu"),
         ]
-        if counted:
+        if services.metrics is not None:
             from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 
-            tasks.append(group.create_task(keep_gauges_fresh(services), name="gauges"))
+            tasks.append(group.create_task(keep_gauges_fresh(services, services.metrics), name="gauges"))
         if sweeper is not None:
             elected, poster = sweeper.elected, Poster(private=services.settings.private_urls)
             tasks += [

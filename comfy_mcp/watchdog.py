@@ -33,7 +33,7 @@ _OWN = tuple(str(Path(__file__).parents[1] / name) for name in ("comfy_mcp", "ht
 
 
 @contextlib.asynccontextmanager
-async def watching(on_stall: Callable[[], None]) -> AsyncIterator[None]:
+async def watching(on_stall: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
     """Watch the running loop while the context is open. `on_stall` is called after each stall."""
     watch = Watch(threading.get_ident(), on_stall)
     loop = asyncio.get_running_loop()

@@ -59,11 +59,10 @@ async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> Asy
     await asyncio.to_thread(import_module, "http_sidecar.process.metrics_port")
     from http_sidecar.process.metrics_port import serving_metrics
 
-    async with (
-        open_in_background(settings, counted=True) as bridge,
-        serving_metrics(bridge.metrics, host=host, port=port),
-    ):
-        yield bridge
+    async with open_in_background(settings, counted=True) as bridge:
+        assert bridge.metrics is not None  # counted
+        async with serving_metrics(bridge.metrics, host=host, port=port):
+            yield bridge
 
 
 async def serve(

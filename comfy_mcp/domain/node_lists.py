@@ -66,5 +66,8 @@ def _joined(first: ClassInfo, second: ClassInfo) -> ClassInfo:
 
 def as_it_was(age_s: float) -> str:
     """Of what is shown although nobody confirms it now."""
-    ago = f"{age_s:.0f} s" if age_s < 120 else f"{age_s / 60:.0f} min"
-    return f"this is what was there {ago} ago."
+    return f"this is what was there {in_words(age_s)} ago."
+
+
+def in_words(age_s: float) -> str:
+    return f"{age_s:.0f} s" if age_s < 120 else f"{age_s / 60:.0f} min"

@@ -14,7 +14,7 @@ from comfy_mcp.domain.events import JobQueued, PreviewFrame
 from comfy_mcp.domain.ids import LOCAL, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
-from comfy_mcp.domain.node_lists import NodeLists, as_it_was
+from comfy_mcp.domain.node_lists import NodeLists, as_it_was, in_words
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.driving.checked import Checked
@@ -244,6 +244,13 @@ class Engines(EngineReports):
                 said.append(f"Engine {place.engine} does not answer: {as_it_was(age_s)}")
             lists = {**lists, place.engine: info}
         return self._listed(lists), tuple(said)
+
+    def old_list(self, engine: EngineId) -> str | None:
+        """A sentence that says how old its last node list is; None: the engine answers."""
+        place = self.pool.get(engine)
+        if place is None or place.silence is None or (age_s := place.known_nodes_age_s) is None:
+            return None
+        return f"Engine {engine} does not answer: the lists of what it has are {in_words(age_s)} old."
 
     def _listed(self, lists: Mapping[EngineId, ObjectInfo]) -> NodeLists:
         if not self._lists.same_as(lists):

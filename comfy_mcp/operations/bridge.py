@@ -59,7 +59,8 @@ class Bridge:
         return self._services.feed
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> Metrics | None:
+        """None: nobody can read them."""
         return self._services.metrics
 
     def now_ms(self) -> int:

@@ -153,7 +153,8 @@ class Sender:
         due_at = None if wait_ms is None else now + wait_ms
         await services.store.end_try(delivery, at=now, error=error, due_at=due_at)
         outcome = "delivered" if error is None else "dead" if due_at is None else "failed"
-        services.metrics.webhook_tried(outcome)
+        if services.metrics is not None:
+            services.metrics.webhook_tried(outcome)
         if error is not None:
             log.info(
                 "webhook_tried", outcome=outcome, delivery=delivery.id, tries=delivery.tries, error=error

@@ -1,11 +1,12 @@
 """Files of a workflow that can't be found or used: all of them in one error, by node and input."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from comfy_mcp.domain.errors import (
     BridgeError,
+    ErrorCode,
     GraphProblem,
     InvalidGraph,
     InvalidInput,
@@ -47,12 +48,21 @@ def of_all(faults: Sequence[InvalidGraph | NotFound]) -> InvalidGraph | NotFound
     return InvalidGraph(said, problems=problems[:MAX_PROBLEMS], **how)
 
 
+def too_many(limit: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"The workflow names more than {limit} files.",
+        next_step="Put them into the engine's input folder, and use the names there.",
+        code=ErrorCode.TOO_LARGE,
+    )
+
+
 @contextmanager
-def carrying_others(report: GraphReport) -> Iterator[None]:
-    """A BridgeError that leaves the block has the warnings of `report`, but for doubts that it says."""
+def carrying_others(report: GraphReport, found: Collection[tuple[str, str]]) -> Iterator[None]:
+    """A BridgeError that leaves the block has the warnings of `report`, but for doubts that it says and those
+    about files that were `found` before, by node and input."""
     try:
         yield
     except BridgeError as error:
-        found = error.problems if isinstance(error, InvalidGraph) else ()
-        about = [(each.node_id or "", each.input_name or "") for each in found]
+        problems = error.problems if isinstance(error, InvalidGraph) else ()
+        about = {*found, *((each.node_id or "", each.input_name or "") for each in problems)}
         raise error.with_warnings(report.without_doubts(about).warnings) from error.__cause__

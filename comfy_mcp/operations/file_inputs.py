@@ -5,6 +5,7 @@ that is kept names what the bridge keeps (domain/file_inputs.py).
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -41,7 +42,7 @@ from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.file_faults import fault_at, of_all
+from comfy_mcp.operations.file_faults import carrying_others, fault_at, of_all, too_many
 from comfy_mcp.operations.ids import whole_id
 
 log = structlog.get_logger(__name__)
@@ -103,30 +104,44 @@ async def with_files(
     away = lane != LOCAL
     said = _Said(able=frozenset({EngineId(lane)}) if away else _able(context, needs))
     elsewhere = await _lists_of_others(context, said.able, info)
-    present: set[tuple[NodeId, str]] = set()
-    for found in inputs:
-        wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
-        if not wanted or (found.listed and not away and all(_lists(each, found) for each in elsewhere)):
-            continue
-        key = found.value, found.media
-        if key not in known:
-            if len(known) >= MAX_FILES:
-                raise LimitExceeded(
-                    f"The workflow names more than {MAX_FILES} files.",
-                    next_step="Put them into the engine's input folder, and use the names there.",
-                    code=ErrorCode.TOO_LARGE,
-                )
-            known[key] = await _named(context, found, said, engine_answers=info is not None)
-        if known[key] != found.value:
-            values[found.node, found.name] = known[key]
-        elif found.value in said.present:
-            present.add((found.node, found.name))
-    if said.faults:
-        raise of_all(said.faults)
-    graph = with_inputs(judged.graph.raw, values) if values else None
+    settled: set[tuple[NodeId, str]] = set()
+    with carrying_others(judged.report, settled):
+        for found in inputs:
+            wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
+            if not wanted or (found.listed and not away and all(_lists(each, found) for each in elsewhere)):
+                continue
+            key = found.value, found.media
+            if key not in known:
+                if len(known) >= MAX_FILES:
+                    raise too_many(MAX_FILES)
+                known[key] = await _named(context, found, said, engine_answers=info is not None)
+            if known[key] != found.value:
+                values[found.node, found.name] = known[key]
+            if known[key] != found.value or found.value in said.present:
+                settled.add((found.node, found.name))
+        if said.faults:
+            raise of_all(said.faults)
     return Files(
-        graph=graph, present=frozenset(present), warnings=tuple(said.warnings), takes=dict(said.takes)
+        graph=with_inputs(judged.graph.raw, values) if values else None,
+        present=frozenset(settled - values.keys()),
+        warnings=tuple(said.warnings),
+        takes=dict(said.takes),
     )
+
+
+async def doubted_files(
+    context: OperationContext, large: bool, info: ObjectInfo | None, judged: Judged
+) -> frozenset[tuple[NodeId, str]]:
+    """The inputs whose files no list has and that are there all the same. `large`: its graph is."""
+    doubted = {(each.node_id, each.input_name) for each in judged.report.doubts}
+    said, found = _Said(able=frozenset()), set[tuple[NodeId, str]]()
+    for each in await beside(large, lambda: tuple(file_inputs(judged.graph, info))):
+        if (each.node, each.name) in doubted:
+            with suppress(BridgeError):
+                now = await _resolved(context, each, said, engine_answers=info is not None)
+                if now != each.value or each.value in said.present:
+                    found.add((each.node, each.name))
+    return frozenset(found)
 
 
 async def is_missing(context: OperationContext, found: FileInput) -> bool:

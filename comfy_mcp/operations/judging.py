@@ -1,6 +1,6 @@
 """A workflow is judged by the engines that may run it: it is good if one of them finds it good."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
@@ -17,11 +17,15 @@ FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 
+Present = Callable[[ObjectInfo | None, Judged], Awaitable[Collection[tuple[str, str]]]]
+
+
 async def judged_by_engines(
-    services: Services, raw: object, text: bytes, wish: Wish, *, client: ClientId
+    services: Services, raw: object, text: bytes, wish: Wish, *, client: ClientId, present: Present
 ) -> tuple[ObjectInfo | None, Judged]:
     """By the first engine that finds nothing missing, else by the one that finds least. `text` is `raw` as
-    JSON. The node list is that engine's, None if no engine answers.
+    JSON. The node list is that engine's, None if no engine answers. `present` finds inputs whose files are
+    there though no list has them: an error has no doubts about these.
 
     Raises InvalidGraph if no engine would run it, InvalidInput for a wish that no engine fulfils, and what
     `Checker.judge` raises.
@@ -34,12 +38,17 @@ async def judged_by_engines(
         if any(fresh.get(each) is not info for each, info in known.items()):
             known = fresh
             engine, judged = await best_engine(services.checker, raw, text, known, client=client, able=able)
+    if judged.report.may_be_stale and engine is not None and (old := services.engines.old_list(engine)):
+        judged = replace(judged, warnings=(*judged.warnings, old))
+    info = None if engine is None else known[engine]
+    if not judged.report.runnable and judged.report.doubts:
+        report = judged.report.without_doubts(await present(info, judged))
+        judged = replace(judged, report=report)
     if (error := judged.error()) is not None:
         if len(able) == 1:
             raise error
         engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
         raise _of_all(error, engine, judged, engines)
-    info = None if engine is None else known[engine]
     needs = judged.needs.judged_by(info)
     needs = needs if needs.wish == wish else replace(needs, wish=wish)
     return info, judged if needs is judged.needs else replace(judged, needs=needs)

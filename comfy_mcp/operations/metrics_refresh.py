@@ -8,7 +8,7 @@ import structlog
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.job import TERMINAL, JobQuery, JobStatus
 from comfy_mcp.domain.spending import MILLION
-from comfy_mcp.metrics import EngineGauge
+from comfy_mcp.metrics import EngineGauge, Metrics
 from comfy_mcp.operations.services import Services
 
 log = structlog.get_logger(__name__)
@@ -19,22 +19,22 @@ REFRESH_S = 5.0
 """Pause between two readings of each source: Prometheus scrapes every 15 seconds or more."""
 
 
-async def keep_gauges_fresh(services: Services) -> None:
+async def keep_gauges_fresh(services: Services, metrics: Metrics) -> None:
     """Run until cancelled; asks nobody before somebody may scrape.
 
     Each source has its own pace: one that hangs, within its own timeouts, holds up none of the others, and
     its gauges keep the last value, with `comfy_bridge_gauges_refreshed_timestamp_seconds` to tell.
     """
-    await services.metrics.wait_until_watched()
+    await metrics.wait_until_watched()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_guarded(services, "open_jobs", recall_open_jobs))
+        group.create_task(_guarded(services, metrics, "open_jobs", recall_open_jobs))
         for source, refresh in SOURCES.items():
-            group.create_task(_again_and_again(services, source, refresh), name=f"gauges:{source}")
+            group.create_task(_again_and_again(services, metrics, source, refresh), name=f"gauges:{source}")
 
 
-async def recall_open_jobs(services: Services) -> None:
+async def recall_open_jobs(services: Services, metrics: Metrics) -> None:
     """The jobs that were queued or running before this process looked, for their times. Once."""
-    meter = services.metrics.jobs
+    meter = metrics.jobs
     meter.begin_recall()
     try:
         cursor: str | None = None
@@ -50,19 +50,19 @@ async def recall_open_jobs(services: Services) -> None:
         meter.end_recall()
 
 
-async def refresh_queue(services: Services) -> None:
+async def refresh_queue(services: Services, metrics: Metrics) -> None:
     backlog = await services.store.backlog()
-    services.metrics.set_queue(
+    metrics.set_queue(
         queued=backlog.queued, waiting=backlog.waiting, held=backlog.held, in_flight=backlog.in_flight
     )
-    services.metrics.set_limits(await services.store.limited_use(now=services.now_ms()))
-    services.metrics.set_store_bytes(await services.store.file_sizes())
+    metrics.set_limits(await services.store.limited_use(now=services.now_ms()))
+    metrics.set_store_bytes(await services.store.file_sizes())
     today = await services.store.spent(at=services.now_ms())
-    services.metrics.set_spending(today / MILLION, services.settings.cloud_budget or 0.0)
+    metrics.set_spending(today / MILLION, services.settings.cloud_budget or 0.0)
 
 
-async def refresh_engines(services: Services) -> None:
-    services.metrics.set_engines(
+async def refresh_engines(services: Services, metrics: Metrics) -> None:
+    metrics.set_engines(
         EngineGauge(
             engine=report.engine,
             up=report.up,
@@ -73,25 +73,25 @@ async def refresh_engines(services: Services) -> None:
     )
 
 
-async def refresh_gpus(services: Services) -> None:
-    services.metrics.set_gpus(await services.gpu.sample())
+async def refresh_gpus(services: Services, metrics: Metrics) -> None:
+    metrics.set_gpus(await services.gpu.sample())
 
 
-Refresh = Callable[[Services], Awaitable[None]]
+Refresh = Callable[[Services, Metrics], Awaitable[None]]
 
 SOURCES: dict[str, Refresh] = {"store": refresh_queue, "engines": refresh_engines, "gpu": refresh_gpus}
 
 
-async def _again_and_again(services: Services, source: str, refresh: Refresh) -> None:
+async def _again_and_again(services: Services, metrics: Metrics, source: str, refresh: Refresh) -> None:
     while True:
-        await _guarded(services, source, refresh)
+        await _guarded(services, metrics, source, refresh)
         await asyncio.sleep(REFRESH_S)
 
 
-async def _guarded(services: Services, source: str, refresh: Refresh) -> None:
+async def _guarded(services: Services, metrics: Metrics, source: str, refresh: Refresh) -> None:
     """Nothing that goes wrong while measuring may reach what is measured."""
     try:
-        await refresh(services)
+        await refresh(services, metrics)
     except BridgeError as error:
         log.debug("gauges_not_refreshed", source=source, code=error.code.value)
     except Exception:

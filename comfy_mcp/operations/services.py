@@ -42,6 +42,6 @@ class Services:
     finder: Finder
     checker: Checker
     gpu: GpuMonitor
-    metrics: Metrics
+    metrics: Metrics | None
     now_ms: Callable[[], int]
     new_id: Callable[[], str]

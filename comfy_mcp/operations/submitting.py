@@ -31,8 +31,7 @@ from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.chains import parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result, faults_of, not_checked
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.file_faults import carrying_others
-from comfy_mcp.operations.file_inputs import with_files
+from comfy_mcp.operations.file_inputs import doubted_files, with_files
 from comfy_mcp.operations.given import Given, given_workflow
 from comfy_mcp.operations.json_texts import as_json
 from comfy_mcp.operations.judging import engine_named, judged_by_engines
@@ -276,17 +275,18 @@ async def checked_graph(
     """
     services, client = context.services, context.caller.client
     context.found.extend(before)
+    large = services.checker.is_large(text)
     if lane == LOCAL:
-        info, judged = await judged_by_engines(services, raw, text, wish, client=client)
+        info, judged = await judged_by_engines(
+            services, raw, text, wish, client=client, present=partial(doubted_files, context, large)
+        )
     else:
         info, judged, unchecked = await judged_for_lane(services, raw, text, client=client)
         before += unchecked
     context.found.extend(judged.warnings)
     needs = judged.needs
-    large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
-    with carrying_others(judged.report):
-        files = await with_files(context, judged, info, needs, lane=lane, large=large)
+    files = await with_files(context, judged, info, needs, lane=lane, large=large)
     if files.graph is not None:
         before = judged.warnings + before
         _, text, _ = await as_json(files.graph)

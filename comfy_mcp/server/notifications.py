@@ -40,8 +40,9 @@ RESYNC_JOBS = 200
 
 async def publish_events(bridge: Bridge, caller: Caller, bus: ResourceBus) -> None:
     """Run until cancelled."""
-    bridge.metrics.count_streams("mcp_listen", lambda: bus.streams)
-    bridge.metrics.count_streams("mcp_session", lambda: bus.sessions)
+    if bridge.metrics is not None:
+        bridge.metrics.count_streams("mcp_listen", lambda: bus.streams)
+        bridge.metrics.count_streams("mcp_session", lambda: bus.sessions)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish_gpu_changes(bridge, bus), name="gpu-changes")
         await _publish_job_events(bridge, caller, bus)

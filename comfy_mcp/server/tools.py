@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -81,7 +81,7 @@ async def call_tool(
         with foreseen(f"tool {name}"):
             bridge = await provider.get()
             call = partial(bridge.call, name, arguments, caller=caller, leaving=leaving)
-            with bridge.metrics.tool_call(name):
+            with nullcontext() if bridge.metrics is None else bridge.metrics.tool_call(name):
                 if operation.params is WaitParams:
                     state = await _reported(call, send_progress)
                     return tool_result(state, await _shown(bridge, caller, state))

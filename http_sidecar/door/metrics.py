@@ -23,7 +23,9 @@ def setup(app: web.Application) -> None:
     """For the sidecar's application: counts every request, those that other middlewares answer too."""
     app.middlewares.insert(0, count_requests)
     app.on_response_prepare.append(_count_stream)
-    _serve(app, app[BRIDGE].metrics)
+    metrics = app[BRIDGE].metrics
+    assert metrics is not None, "open the sidecar's bridge with metrics"
+    _serve(app, metrics)
 
 
 def metrics_app(metrics: Metrics) -> web.Application:

@@ -10,6 +10,7 @@ from comfy_mcp.operations.context import Caller
 from http_sidecar.api_keys import SURFACE, caller_of, identity_of
 from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS
+from http_sidecar.door.metrics import METRICS
 from http_sidecar.door.open_streams import OPEN_STREAMS, OpenStreams
 from http_sidecar.door.tickets import Tickets
 from http_sidecar.streams import sse, tickets, websocket
@@ -23,7 +24,7 @@ def setup(app: web.Application) -> None:
     bounds = app[BOUNDS]
     every = Caller(client=ClientId(app[SETTINGS].client_name), surface=SURFACE)
     app[LIVE] = Live(bridge.feed, EventTexts(bridge.feed), every, buffer=bounds.stream_events)
-    app[OPEN_STREAMS] = OpenStreams(bridge.metrics, limit=bounds.streams)
+    app[OPEN_STREAMS] = OpenStreams(app[METRICS], limit=bounds.streams)
     app[TICKETS] = Tickets(ttl_s=TTL_S, clock=time.monotonic)
     app[IDENTIFIERS].append(identify)
     app.cleanup_ctx.append(_handing_out)

@@ -22,6 +22,7 @@ from comfy_mcp.settings import load_settings
 from tests.support import graphs
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
 from tests.support.invariants import check_store
+from tests.support.metrics import metrics_of
 from tests.support.real_comfyui import RealComfyUI
 
 pytestmark = pytest.mark.live
@@ -82,7 +83,7 @@ class House:
         return str(self.services.settings.engines[0].id)
 
     def counted(self, name: str, **labels: str) -> float:
-        return self.services.metrics.registry.get_sample_value(name, labels) or 0.0
+        return metrics_of(self.services).registry.get_sample_value(name, labels) or 0.0
 
 
 @pytest.fixture

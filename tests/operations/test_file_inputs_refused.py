@@ -101,6 +101,32 @@ async def test_all_files_that_cannot_be_used_are_named_at_once(call: Bench, root
     assert "Output node 3 will not run" in (await refused(call, broken)).warned
 
 
+def other(class_type: str, **inputs: Any) -> dict[str, Any]:
+    """Nodes that are wrong."""
+    return {
+        "8": {"class_type": class_type, "inputs": inputs},
+        "9": {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}},
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        other("NoSuchClass"),
+        other("LoadImage", image="nope.png"),
+        {"2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 9]}}},
+    ],
+    ids=["a class", "a file", "a link"],
+)
+async def test_a_file_that_is_there_is_not_doubted_beside_another_mistake(
+    call: Bench, root: Path, wrong: dict[str, Any]
+) -> None:
+    error = await refused(call, {**load("cat.png"), **wrong})
+    assert "cat.png" not in f"{error} {error.warned}", error.warned
+    error = await refused(call, {**load("gone.png"), **wrong})
+    assert "gone.png" in f"{error} {error.warned}"
+
+
 async def test_over_http_a_path_is_refused_with_what_works_there(call: Bench, root: Path) -> None:
     caller = Caller(client=ClientId("h"), surface="http", may_read_files=False)
     call = Bench(call.services, caller)

@@ -40,6 +40,10 @@ class Engines:
         self.known = known
         self.fresh = fresh
         self.labels = labels or {}
+        self.old: dict[EngineId, str] = {}
+
+    def old_list(self, engine: EngineId) -> str | None:
+        return self.old.get(engine)
 
     def equipment(self) -> dict[EngineId, Equipment]:
         return {
@@ -66,6 +70,10 @@ class Services:
         return judge(raw, info)
 
 
+async def nothing_is_there(_info: ObjectInfo | None, _judged: Judged) -> tuple[()]:
+    return ()
+
+
 async def judged(engines: Engines, *, graph: object = GRAPH, wish: Wish = NO_WISH) -> tuple[Any, Judged, int]:
     services = Services(engines)
     info, result = await judged_by_engines(
@@ -74,6 +82,7 @@ async def judged(engines: Engines, *, graph: object = GRAPH, wish: Wish = NO_WIS
         b"",
         wish,
         client=ClientId("me"),
+        present=nothing_is_there,
     )
     return info, result, len(services.asked)
 
@@ -107,6 +116,17 @@ async def test_a_list_that_may_be_old_is_asked_for_again() -> None:
     fresh = {A: nodes("m.ckpt")}
     info, result, _ = await judged(Engines({A: nodes()}, fresh))
     assert (info, result.report.runnable) == (fresh[A], True)
+
+
+async def test_a_list_that_nobody_confirms_says_how_old_it_is() -> None:
+    engines = Engines({A: nodes()})
+    engines.old[A] = "old"
+    with pytest.raises(InvalidGraph) as error:
+        await judged(engines)
+    assert error.value.warnings == ("old",)
+    engines.known = {A: nodes("m.ckpt")}
+    _, result, _ = await judged(engines)
+    assert result.warnings == (), "nothing is doubted"
 
 
 async def test_the_error_of_the_closest_engine_comes_with_what_the_others_lack() -> None:

@@ -23,6 +23,7 @@ from comfy_mcp.operations.services import Services
 from comfy_mcp.store import Store
 from tests.operations.conftest import Bench
 from tests.support.mcp_surface import LIMIT_S, slow_graph
+from tests.support.metrics import metrics_of
 
 SOURCES = "comfy_bridge_gauges_refreshed_timestamp_seconds"
 
@@ -33,15 +34,15 @@ def own_metrics() -> Metrics:
 
 
 def value(services: Services, name: str, **labels: str) -> float | None:
-    return services.metrics.registry.get_sample_value(name, labels)
+    return metrics_of(services).registry.get_sample_value(name, labels)
 
 
 async def test_queue_engines_and_gpus_become_gauges(call: Bench) -> None:
     services = call.services
     (engine,) = services.engines.pool
-    await refresh_queue(services)
-    await refresh_engines(services)
-    await refresh_gpus(services)
+    await refresh_queue(services, metrics_of(services))
+    await refresh_engines(services, metrics_of(services))
+    await refresh_gpus(services, metrics_of(services))
     assert value(services, "comfyui_queue_length") == 0
     assert value(services, "comfy_bridge_store_bytes", file="database") == (
         services.store.info.path.stat().st_size
@@ -55,8 +56,8 @@ async def test_queue_engines_and_gpus_become_gauges(call: Bench) -> None:
 async def test_an_engine_that_is_down_is_an_answer(call_without_engine: Bench) -> None:
     services = call_without_engine.services
     await call_without_engine("submit_workflow", workflow=slow_graph(), priority="high")
-    await refresh_queue(services)
-    await refresh_engines(services)
+    await refresh_queue(services, metrics_of(services))
+    await refresh_engines(services, metrics_of(services))
     assert value(services, "comfyui_queue_length") == 1
     assert value(services, "comfy_bridge_workflows_waiting", priority="high") == 1
     assert value(services, "comfy_bridge_engine_up", engine="127.0.0.1:9") == 0
@@ -68,8 +69,8 @@ async def test_jobs_that_were_open_are_recalled_page_by_page(
     monkeypatch.setattr(metrics_refresh, "RECALL_PAGE", 2)
     submitted = [await call_without_engine("submit_workflow", workflow=slow_graph()) for _ in range(5)]
     services = replace(call_without_engine.services, metrics=own_metrics())
-    meter = services.metrics.jobs
-    await recall_open_jobs(services)
+    meter = metrics_of(services).jobs
+    await recall_open_jobs(services, metrics_of(services))
     assert set(meter._open) == {each.workflow_id for each in submitted}
     assert meter._ended is None
 
@@ -130,9 +131,9 @@ async def test_a_source_that_hangs_or_fails_holds_up_no_other(call_without_engin
         backlog=Source(refuses), report=Source(hangs), sample=Source(breaks), list_jobs=Source(breaks)
     )
     services = over(call_without_engine.services, sources)
-    services.metrics.watch()
+    metrics_of(services).watch()
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(LIMIT_S):
-        keeper = tasks.create_task(keep_gauges_fresh(services))
+        keeper = tasks.create_task(keep_gauges_fresh(services, metrics_of(services)))
         await sources.backlog.twice.wait()
         await sources.sample.twice.wait()
         keeper.cancel()
@@ -147,11 +148,11 @@ async def test_nobody_is_asked_before_somebody_may_look(call_without_engine: Ben
     )
     services = over(call_without_engine.services, sources)
     async with asyncio.TaskGroup() as tasks:
-        keeper = tasks.create_task(keep_gauges_fresh(services))
+        keeper = tasks.create_task(keep_gauges_fresh(services, metrics_of(services)))
         for _ in range(20):
             await asyncio.sleep(0)
         assert sources.backlog.asked == 0
-        services.metrics.watch()
+        metrics_of(services).watch()
         async with asyncio.timeout(LIMIT_S):
             await sources.backlog.twice.wait()
         keeper.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import BridgeError, EngineUnreachable
+from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, InvalidGraph
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.library import model_engines
 from comfy_mcp.library import workflows as workflow_lists
@@ -18,6 +19,7 @@ from comfy_mcp.places.comfyui import contact, node_list
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.operations.conftest import CALLER, Bench
+from tests.operations.test_file_inputs import load
 from tests.support import graphs
 from tests.support.constants import constants
 from tests.support.processes import embedded_engine
@@ -164,6 +166,10 @@ async def test_what_an_engine_said_before_it_hung_is_still_known(
             os.kill(process.pid, signal.SIGSTOP)
             for _ in range(2):
                 answers = await asked_all(call)
+            doubted = await call("submit_workflow", workflow=load("gone.png"), dry_run=True)
+            wrong = {**load("gone.png"), "3": load("sub/gone.png")["1"], "4": {"class_type": "NoSuchClass"}}
+            with pytest.raises(InvalidGraph) as refused:
+                await call("submit_workflow", workflow=wrong)
             os.kill(process.pid, signal.SIGCONT)
     for name in ("0 list_models", "1 find_workflow", "3 find_nodes", "4 describe_workflow"):
         assert answers[name].warnings, name
@@ -173,6 +179,10 @@ async def test_what_an_engine_said_before_it_hung_is_still_known(
     for name in ("5 submit_workflow", "6 submit_workflow", "7 submit_workflow"):
         assert not isinstance(answers[name], BridgeError), name
         assert answers[name].status == "queued", name
+    for warnings in (doubted.warnings, refused.value.warnings):
+        said = " ".join(warnings)
+        assert "'gone.png' is not in the list that this engine gave" in said
+        assert re.search(r"Engine \S+ does not answer: the lists of what it has are \d+ s old\.", said), said
 
 
 async def test_a_batch_on_a_hung_engine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings, load_settings
 from tests.operations.conftest import Bench
 from tests.support.fake_engine import FakeEngine, reply
+from tests.support.metrics import metrics_of
 
 KEY = "comfyui-5ec2e7c0ffee5ec2e7"
 ANNAS = "comfyui-aaaa1111bbbb2222"
@@ -169,7 +170,7 @@ async def test_the_key_is_nowhere_but_in_the_request_to_the_engine(
             await call("queue"),
             await call("system_status"),
         ]
-        metrics = repr([services.metrics.render(form) for form in Format])
+        metrics = repr([metrics_of(services).render(form) for form in Format])
         job = await services.store.get_job(state.workflow_id)
     assert engine.keys == [KEY]
     said = capsys.readouterr()

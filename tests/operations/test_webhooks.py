@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import CALLER, Bench
 from tests.support.graphs import picture, slow
+from tests.support.metrics import metrics_of
 from tests.support.webhook_receiver import receiving
 
 ELSE = Caller(client=ClientId("else"), surface="test", rights=DEFAULT_KEY_RIGHTS)
@@ -236,15 +238,17 @@ async def test_what_fails_is_tried_later_and_then_given_up(
     listed = await quiet("list_deliveries", state="pending", workflow_id=job_id)
     assert listed.text() == "1 delivery."
     await sent(quiet, Answers(), "delivered 1")
-    text = quiet.services.metrics.render(Format.TEXT)[0].decode()
+    text = metrics_of(quiet.services).render(Format.TEXT)[0].decode()
     for outcome in ("delivered", "failed", "dead"):
         assert f'comfy_bridge_webhook_tries_total{{outcome="{outcome}"}} 1.0' in text
 
 
-async def test_a_receiver_that_is_gone_gets_no_more(quiet: Bench) -> None:
-    await quiet("set_webhook", url="https://a.example/")
-    await cancelled(quiet)
-    await sent(quiet, Answers(Posted(error="the answer is HTTP 410", gone=True)), "dead 1")
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "not counted"])
+async def test_a_receiver_that_is_gone_gets_no_more(quiet: Bench, counted: bool) -> None:
+    call = quiet if counted else Bench(replace(quiet.services, metrics=None), quiet.caller)
+    await call("set_webhook", url="https://a.example/")
+    await cancelled(call)
+    await sent(call, Answers(Posted(error="the answer is HTTP 410", gone=True)), "dead 1")
 
 
 async def test_a_defect_or_a_store_that_fails_ends_one_try(

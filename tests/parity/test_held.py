@@ -13,6 +13,7 @@ from comfy_mcp.operations import metrics_refresh
 from tests.parity.surfaces import NAMES, House, open_house
 from tests.support.gpus import GIB
 from tests.support.graphs import slow
+from tests.support.metrics import metrics_of
 from tests.support.sidecar import LIMIT_S
 from tests.support.streams import stream
 from tests.support.vram_engine import Vram
@@ -73,7 +74,7 @@ async def _held_gauge(house: House) -> float | None:
     backlog = await services.store.backlog()
     async with asyncio.timeout(LIMIT_S):  # the gauges follow at their own pace
         while (
-            value := services.metrics.registry.get_sample_value(
+            value := metrics_of(services).registry.get_sample_value(
                 "comfy_bridge_workflows_held", {"reason": "vram"}
             )
         ) != backlog.held:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mcp_surface import MODES, open_surface
+from tests.support.metrics import metrics_of
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -13,7 +14,7 @@ async def test_each_call_of_a_tool_is_counted(tmp_path: Path, mode: str) -> None
         await client.call_tool("system_status")
         await client.call_tool("system_status")
         refused = await client.call_tool("workflow_status", {"workflow_id": "nobody"})
-        registry = surface.services.metrics.registry
+        registry = metrics_of(surface.services).registry
         assert refused.is_error
 
         def calls(name: str, status: str) -> float | None:

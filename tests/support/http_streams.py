@@ -40,6 +40,7 @@ from http_sidecar.door.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
 from http_sidecar.streams.live import LIVE, Live
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
+from tests.support.metrics import metrics_of
 
 DEADLINE_S = 30.0
 """Only ends a test that hangs."""
@@ -226,7 +227,7 @@ class StreamHouse:
 
     def cut_off(self, kind: StreamKind) -> int:
         """Streams that were closed because their client took too little."""
-        value = self.services.metrics.registry.get_sample_value(
+        value = metrics_of(self.services).registry.get_sample_value(
             "comfy_bridge_streams_cut_off_total", {"kind": kind}
         )
         return int(value or 0)

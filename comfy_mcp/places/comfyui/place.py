@@ -60,7 +60,7 @@ class ComfyUIPlace:
         engine: EngineSettings,
         settings: EngineGroup,
         *,
-        on_event: Callable[[EngineEvent], None] = lambda _event: None,
+        on_event: Callable[[EngineEvent], None] | None = None,
         locate: Locate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,7 +94,8 @@ class ComfyUIPlace:
         def pass_on(event: EngineEvent) -> None:
             if isinstance(event, EngineConnected):
                 self.node_list.connected()
-            self._on_event(event)
+            if self._on_event is not None:
+                self._on_event(event)
             hear(event)
 
         async with asyncio.TaskGroup() as tasks:

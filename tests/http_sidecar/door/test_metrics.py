@@ -24,6 +24,7 @@ from http_sidecar.app_state import BRIDGE
 from http_sidecar.door import metrics as sidecar
 from http_sidecar.door.errors import errors
 from tests.support.mcp_surface import LIMIT_S, slow_graph
+from tests.support.metrics import metrics_of
 
 Http = TestClient[Any, Any]
 ROUTE = "/v1/things/{name}"
@@ -136,13 +137,13 @@ async def test_an_engine_that_hangs_hangs_no_scrape(tmp_path: Any, monkeypatch: 
 
 async def test_the_store_s_truth_is_in_the_scrape(services: Services) -> None:
     refreshed = asyncio.Event()
-    watched = services.metrics.set_queue
+    watched = metrics_of(services).set_queue
 
     def set_queue(**found: Any) -> None:
         watched(**found)
         refreshed.set()
 
-    services.metrics.set_queue = set_queue  # type: ignore[method-assign]
+    metrics_of(services).set_queue = set_queue  # type: ignore[method-assign]
     context = OperationContext(services=services, caller=Caller(client=ClientId("me"), surface="test"))
     submitted = await BY_NAME["submit_workflow"].call(context, {"workflow": slow_graph()})
     await BY_NAME["wait_for_workflow"].call(context, {"workflow_id": submitted.workflow_id})
@@ -154,12 +155,12 @@ async def test_the_store_s_truth_is_in_the_scrape(services: Services) -> None:
     assert 'comfyui_workflow_duration_seconds_count{gpu_type="local"} 1.0' in text
     assert submitted.workflow_id not in text
     (engine,) = services.engines.pool
-    assert value(services.metrics, "comfy_bridge_attempts_total", engine=engine) == 1
-    assert value(services.metrics, "comfy_bridge_nodes_total", engine=engine, source="fresh") == 2
-    assert value(services.metrics, "comfy_bridge_engine_reconnects_total", engine=engine) == 0
-    assert value(services.metrics, "comfy_bridge_event_lag_seconds_count")
-    assert value(services.metrics, "comfy_bridge_store_seconds_count", work="read")
-    assert value(services.metrics, "comfy_bridge_store_seconds_count", work="write")
+    assert value(metrics_of(services), "comfy_bridge_attempts_total", engine=engine) == 1
+    assert value(metrics_of(services), "comfy_bridge_nodes_total", engine=engine, source="fresh") == 2
+    assert value(metrics_of(services), "comfy_bridge_engine_reconnects_total", engine=engine) == 0
+    assert value(metrics_of(services), "comfy_bridge_event_lag_seconds_count")
+    assert value(metrics_of(services), "comfy_bridge_store_seconds_count", work="read")
+    assert value(metrics_of(services), "comfy_bridge_store_seconds_count", work="write")
 
 
 # ---------------------------------------------------------------------------- requests
@@ -298,8 +299,8 @@ async def test_the_sidecar_counts_its_own_requests_by_template_and_code(
     for number in range(3):
         assert (await http.get(f"/v1/comfyui/workflow/no-such-{number}")).status == 404
     route = "/v1/comfyui/workflow/{workflowId}"
-    assert requests(services.metrics, 404, route=route) == 3
-    assert value(services.metrics, "api_errors_total", error_type="workflow_not_found", route=route) == 3
+    assert requests(metrics_of(services), 404, route=route) == 3
+    assert value(metrics_of(services), "api_errors_total", error_type="workflow_not_found", route=route) == 3
     text = await (await http.get("/metrics")).text()
     assert f'http_requests_total{{method="GET",route="{route}",status_code="404"}} 3.0' in text
     assert "no-such" not in text
