@@ -45,14 +45,21 @@ class Fleet:
             while list(self.services.engines.pool) != list(names):
                 await asyncio.sleep(0.02)
 
+    async def connected(self) -> None:
+        """Wait until all engines are there: until then others have their work."""
+        async with asyncio.timeout(60):
+            while not all(driver.connected for driver in self.services.engines._roster.drivers):
+                await asyncio.sleep(0.02)
+
     async def run(self, graph: dict[str, Any], **arguments: Any) -> Any:
         job = await self("submit_workflow", workflow=graph, **arguments)
         return await self.end(job.workflow_id)
 
     async def running(self, workflow_id: str) -> Any:
+        """Its state, once it is sent to an engine."""
         with self.services.hub.subscribe(job_id=JobId(workflow_id)) as events:
             async with asyncio.timeout(60):
-                while (job := await self("workflow_status", workflow_id=workflow_id)).status != "running":
+                while (job := await self("workflow_status", workflow_id=workflow_id)).status == "queued":
                     await events.changed()
         return job
 

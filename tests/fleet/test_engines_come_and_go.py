@@ -1,5 +1,6 @@
 """The file of engines changes while jobs run: no restart, no job lost."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from tests.fleet.conftest import Fleet, Open
 from tests.support.graphs import slow
+from tests.support.held import held
 
 
 def entry(fleet: Fleet, name: str, more: str = "") -> str:
@@ -39,9 +41,14 @@ async def test_an_engine_is_added_and_removed_while_jobs_run(open_fleet: Open) -
 
 async def test_a_removed_engine_ends_what_it_has_and_gets_nothing_new(open_fleet: Open) -> None:
     async with open_fleet(a={}, b={}) as fleet:
-        running = await fleet("submit_workflow", workflow=slow(steps=20, step_ms=50), engine="a")
-        await fleet.running(running.workflow_id)
-        fleet.file.write_text(entry(fleet, "b"), encoding="utf-8")
+        with held() as go_on:
+            running = await fleet("submit_workflow", workflow=slow(steps=20), engine="a")
+            await fleet.running(running.workflow_id)
+            fleet.file.write_text(entry(fleet, "b"), encoding="utf-8")
+            async with asyncio.timeout(60):
+                while "a" not in fleet.services.engines._roster.drained:
+                    await asyncio.sleep(0.02)
+            go_on()
         ended = await fleet.end(running.workflow_id)
         assert (ended.status, ended.engine, ended.attempt) == ("completed", "a", 1)
         await fleet.are("b")
@@ -69,13 +76,17 @@ async def test_a_job_for_one_engine_says_how_that_one_is(open_fleet: Open) -> No
 
 async def test_the_job_of_a_changed_engine_goes_on(open_fleet: Open) -> None:
     async with open_fleet(a={}) as fleet:
-        running = await fleet("submit_workflow", workflow=slow(steps=30, step_ms=50))
-        await fleet.running(running.workflow_id)
-        before = fleet.services.engines.pool["a"]  # type: ignore[index]
-        fleet.file.write_text(entry(fleet, "a", 'labels = ["new"]'), encoding="utf-8")
+        with held() as go_on:
+            running = await fleet("submit_workflow", workflow=slow(steps=20))
+            await fleet.running(running.workflow_id)
+            before = fleet.services.engines.pool["a"]  # type: ignore[index]
+            fleet.file.write_text(entry(fleet, "a", 'labels = ["new"]'), encoding="utf-8")
+            async with asyncio.timeout(60):
+                while fleet.services.engines.pool["a"] is before:  # type: ignore[index]
+                    await asyncio.sleep(0.02)
+            go_on()
         ended = await fleet.end(running.workflow_id)
         assert (ended.status, ended.attempt) == ("completed", 1)
-        assert fleet.services.engines.pool["a"] is not before  # type: ignore[index]
         assert (await fleet.run(slow(steps=1, step_ms=1), labels=["new"])).engine == "a"
 
 

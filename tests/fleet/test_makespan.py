@@ -13,6 +13,7 @@ async def test_unequal_engines_get_their_shares(open_fleet: Open) -> None:
     bridge itself does takes longer than a job, they come closer to each other."""
     options = {name: {"speed": speed} for name, speed in SPEEDS.items()}
     async with open_fleet(**options) as fleet:
+        await fleet.connected()
         batch = await fleet("submit_workflow", workflow=slow(steps=8, step_ms=100), variations=44)
         await fleet.end(batch.workflow_id)
         jobs = [await fleet("workflow_status", workflow_id=job) for job in batch.workflow_ids]

@@ -30,7 +30,7 @@ async def test_what_needs_much_memory_runs_on_the_large_engine_until_that_is_out
         assert (learnt.status, learnt.warnings) == ("completed", [])
         gpus["large"].held = 1
         assert await ends_at(fleet, slow(steps=2, step_ms=5), 4) == {("completed", "large")}
-        busy = await fleet("submit_workflow", workflow=slow(steps=100), engine="large")
+        busy = await fleet("submit_workflow", workflow=slow(steps=10_000), engine="large")
         await fleet.running(busy.workflow_id)
         assert (await fleet.run(picture())).engine == "small", "nothing is known of that one"
         await fleet("cancel_workflow", workflow_id=busy.workflow_id)
@@ -55,7 +55,5 @@ async def test_the_sizes_of_gpus_are_known_after_a_restart_before_anybody_was_as
 
     monkeypatch.setattr(monitor.GpuMonitor, "_ask_engines", asks_nobody)
     async with open_fleet(small={}, large={}) as fleet:
-        async with asyncio.timeout(20):  # a small engine that is alone takes what there is
-            while not all(driver.connected for driver in fleet.services.engines._roster.drivers):
-                await asyncio.sleep(0.02)
+        await fleet.connected()  # a small engine that is alone takes what there is
         assert await ends_at(fleet, slow(steps=2, step_ms=5), 4) == {("completed", "large")}

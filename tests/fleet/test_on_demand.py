@@ -33,6 +33,7 @@ async def test_it_is_started_by_work_and_rests_after_it(
 
 async def test_an_engine_that_sleeps_is_not_asked(open_fleet: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeEngine() as asleep, open_fleet(a={}) as fleet:
+        await fleet.connected()  # or another would be worth a start
         text = f'[z]\nurl = "{asleep.url}"\non_demand = true\n'
         fleet.file.write_text(fleet.file.read_text(encoding="utf-8") + text, encoding="utf-8")
         await fleet.are("a", "z")
@@ -45,8 +46,7 @@ async def test_an_engine_that_sleeps_is_not_asked(open_fleet: Open, monkeypatch:
 async def test_it_is_not_started_for_what_it_is_not_to_run(open_fleet: Open) -> None:
     async with open_fleet(busy={}, other={**ASLEEP, "labels": ["other"]}) as fleet:
         first, second = [
-            await fleet("submit_workflow", workflow=slow(steps=60, step_ms=50), engine="busy")
-            for _ in range(2)
+            await fleet("submit_workflow", workflow=slow(steps=10_000), engine="busy") for _ in range(2)
         ]
         await fleet.running(first.workflow_id)
         assert fleet.services.engines.pool["other"].asleep  # type: ignore[index]

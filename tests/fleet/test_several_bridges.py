@@ -15,6 +15,7 @@ from comfy_mcp.settings import load_settings
 from tests.fleet.conftest import Fleet
 from tests.support import postgres
 from tests.support.graphs import slow
+from tests.support.held import held
 
 TTL_S = 0.6
 
@@ -91,17 +92,20 @@ async def test_each_has_a_part_while_bridges_come_and_go(tmp_path: Path, store: 
 async def test_what_runs_is_ended_before_its_engine_is_given_up(tmp_path: Path, store: str | None) -> None:
     async with engines(tmp_path, "a", "b") as there, bridge(tmp_path, store, there) as one:
         await until_driven(one, counts=(2,))
-        jobs = [
-            await one("submit_workflow", workflow=slow(steps=30, step_ms=50), engine=name) for name in there
-        ]
-        for job in jobs:
-            await one.running(job.workflow_id)
-        async with bridge(tmp_path, store, there) as two:
+        with held() as go_on:
+            jobs = [await one("submit_workflow", workflow=slow(steps=30), engine=name) for name in there]
             for job in jobs:
-                ended = await two.end(job.workflow_id)
-                assert (ended.status, ended.attempt) == ("completed", 1)
-            await until_driven(one, two, counts=(1, 1))
-            assert {job.status for job in await run_on_each(two)} == {"completed"}
+                await one.running(job.workflow_id)
+            async with bridge(tmp_path, store, there) as two:
+                async with asyncio.timeout(60):
+                    while not any(driver.giving_up for driver in one.services.engines._roster.drivers):
+                        await asyncio.sleep(0.02)
+                go_on()
+                for job in jobs:
+                    ended = await two.end(job.workflow_id)
+                    assert (ended.status, ended.attempt) == ("completed", 1)
+                await until_driven(one, two, counts=(1, 1))
+                assert {job.status for job in await run_on_each(two)} == {"completed"}
 
 
 async def test_an_engine_stays_where_it_is_if_the_other_bridge_has_gone_meanwhile(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ async def test_a_busy_engine_spills_and_the_cost_is_what_the_service_says(
 ) -> None:
     given: dict[str, Any] = {"comfy_api_url": far.url, "comfy_api_key": KEY, "spill_wait_s": 1.0, **MONEY}
     async with open_sidecar(tmp_path / "near", **given) as near:
-        await near.ended(await near.submit(graphs.slow(steps=5, step_ms=50)))  # now its pace is known
+        await near.ended(await near.submit(graphs.slow(steps=5, step_ms=200)))  # now its pace is known
         assert (await near.ended(await near.submit(graphs.slow(steps=3), gpu=LANE)))["engine"] == LANE
         busy = [await near.submit(graphs.slow(steps=500)) for _ in range(12)]
         await near.until_running(busy[0])

@@ -8,6 +8,7 @@ import pytest
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput, NotFound
 from tests.fleet.conftest import Open
 from tests.support.graphs import picture, slow
+from tests.support.held import held
 
 RARE = frozenset({"BridgeSlowImage"})
 
@@ -61,6 +62,7 @@ async def test_a_graph_that_no_engine_can_run_is_refused_with_what_each_lacks(op
 
 async def test_two_jobs_run_on_two_engines_at_once(open_fleet: Open) -> None:
     async with open_fleet(a={}, b={}) as fleet:
+        await fleet.connected()
         jobs = [(await fleet("submit_workflow", workflow=slow())).workflow_id for _ in range(2)]
         running = [await fleet.running(job) for job in jobs]
         assert {each.engine for each in running} == {"a", "b"}
@@ -80,6 +82,7 @@ async def test_a_submit_may_ask_for_an_engine(open_fleet: Open, wish: dict[str, 
             assert {(run.result().status, run.result().engine) for run in runs} == {("completed", "b")}
         late = await fleet("submit_workflow", workflow=slow(), **wish)
         await fleet("cancel_workflow", workflow_id=late.workflow_id)
+        await fleet.end(late.workflow_id)
         again = await fleet("retry_workflow", workflow_id=late.workflow_id)
         await fleet("cancel_workflow", workflow_id=again.workflow_id)
         kept = [await fleet.services.store.get_graph(job.workflow_id) for job in (late, again)]
@@ -90,13 +93,15 @@ async def test_a_submit_may_ask_for_an_engine(open_fleet: Open, wish: dict[str, 
 
 async def test_a_drained_engine_gets_nothing_new_until_it_is_resumed(open_fleet: Open) -> None:
     async with open_fleet(a={}, b={}) as fleet:
-        first = await fleet("submit_workflow", workflow=slow(steps=20, step_ms=20), engine="a")
-        await fleet.running(first.workflow_id)
-        assert (await fleet("drain_engine", engine="a")).drained
-        listed = {each.id: each.drained for each in (await fleet("system_status")).engines}
-        assert listed == {"a": True, "b": False}
-        for _ in range(3):
-            assert (await fleet.run(picture())).engine == "b"
+        with held() as go_on:
+            first = await fleet("submit_workflow", workflow=slow(steps=20), engine="a")
+            await fleet.running(first.workflow_id)
+            assert (await fleet("drain_engine", engine="a")).drained
+            listed = {each.id: each.drained for each in (await fleet("system_status")).engines}
+            assert listed == {"a": True, "b": False}
+            for _ in range(3):
+                assert (await fleet.run(picture())).engine == "b"
+            go_on()
         assert (await fleet.end(first.workflow_id)).engine == "a"
         waiting = await fleet("submit_workflow", workflow=picture(), engine="a")
         state = await fleet("workflow_status", workflow_id=waiting.workflow_id)

@@ -1,5 +1,6 @@
 """GPUs as every surface shows them."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -16,13 +17,17 @@ from comfy_mcp.domain.gpu import (
     MigDevice,
     ThrottleReason,
 )
+from comfy_mcp.domain.gpu_use import GpuUse
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.gpu import GpuMonitor, monitor
 from comfy_mcp.operations.gpu_views import gpu_result
+from comfy_mcp.operations.services import Services
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import CALLER, Bench
 from tests.support.gpus import CARD, ScriptedDriver, card_stats
+from tests.support.held import held
 from tests.support.mcp_surface import slow_graph
 
 BUSY = GpuDevice(
@@ -129,6 +134,12 @@ async def test_the_overview_has_no_process_list_and_says_what_is_wrong_once(
     assert [each.pid for each in whole.gpus[0].processes] == [9]
 
 
+async def used(services: Services, workflow_id: str) -> GpuUse | None:
+    """What the samples have shown of a job until now."""
+    job = await services.store.get_job(JobId(workflow_id))
+    return services.gpu.usage.use(job.prompt_id) if job is not None and job.prompt_id else None
+
+
 async def test_a_job_on_this_machines_gpu_ends_with_what_it_took(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +153,12 @@ async def test_a_job_on_this_machines_gpu_ends_with_what_it_took(
     monkeypatch.setattr(monitor, "SAMPLE_S", 0.02)
     async with open_runtime(settings) as services:
         call = Bench(services, CALLER)
-        submitted = await call("submit_workflow", workflow=slow_graph(steps=12, step_ms=50))
+        with held() as go_on:
+            submitted = await call("submit_workflow", workflow=slow_graph(steps=2))
+            async with asyncio.timeout(30):
+                while not (use := await used(services, submitted.workflow_id)) or not use.seconds:
+                    await asyncio.sleep(0.01)
+            go_on()
         state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
         assert state.status == "completed"
         again = await call("workflow_status", workflow_id=submitted.workflow_id)

@@ -108,7 +108,7 @@ async def test_a_place_in_the_queue_counts_the_prompts_of_other_people(
 
 
 async def test_only_so_many_foreign_prompts_are_listed(settings: Settings, somebody: Somebody) -> None:
-    theirs = await somebody.queue(graphs.slow())
+    theirs = await somebody.queue(graphs.slow(steps=10_000))
     for _ in range(FOREIGN_SHOWN + 2):
         await somebody.queue(graphs.text())
     async with open_runtime(settings, drive=False) as services:

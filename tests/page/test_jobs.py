@@ -13,6 +13,7 @@ from comfy_mcp.domain.ids import JobId
 from tests.page.seen import DROP, Open, button, card, choose, endless, notice
 from tests.support import graphs
 from tests.support.browser import LIMIT_MS
+from tests.support.held import held
 from tests.support.jobs import GRAPH, queued_event
 from tests.support.sidecar import WORKFLOW, Sidecar
 
@@ -43,30 +44,18 @@ async def test_with_nothing_to_show_it_says_so(sidecar: Sidecar, visit: Open) ->
     await expect(page.locator("#machines")).to_contain_text("No GPU")
 
 
-WATCH = """() => {
-  window.drawn = [];
-  const active = document.getElementById("active");
-  const note = () => {
-    const card = active.querySelector(".job");
-    if (!card) return;
-    const badge = card.querySelector(".badge").textContent;
-    drawn.push({ badge, progress: card.querySelector("progress")?.value ?? 0 });
-  };
-  new MutationObserver(note).observe(active, { subtree: true, childList: true, attributes: true });
-}"""
-"""Keeps how the first card of those that run or wait was drawn, each time."""
-
-
 async def test_a_chosen_workflow_is_followed_to_its_picture(sidecar: Sidecar, visit: Open) -> None:
     page = await visit(sidecar.url)
-    await page.evaluate(WATCH)  # what is drawn may be gone before anybody asks for it
     await page.locator("#priority").select_option("high")
-    await choose(page, "slow.json", written(graphs.slow(steps=60, step_ms=20)))
-    await expect(notice(page, "good")).to_contain_text("slow.json: submitted as ")
-    job = await newest(sidecar)
+    with held(at=30) as go_on:
+        await choose(page, "slow.json", written(graphs.slow(steps=60, step_ms=20)))
+        await expect(notice(page, "good")).to_contain_text("slow.json: submitted as ")
+        job = await newest(sidecar)
+        await expect(page.locator("#active").locator(f'[data-id="{job}"] .badge')).to_have_text("Running")
+        some = "(s) => 0 < document.querySelector(s).value && document.querySelector(s).value < 100"
+        await page.wait_for_function(some, arg=f'#active [data-id="{job}"] progress')
+        go_on()
     await expect(page.locator("#recent").locator(f'[data-id="{job}"] .badge')).to_have_text("Completed")
-    drawn = [each for each in await page.evaluate("drawn") if each["badge"] == "Running"]
-    assert any(0 < each["progress"] < 100 for each in drawn)
     await expect(card(page, job)).to_contain_text("high priority")
     await loaded(page, ".tile img")
     await page.locator(".tile-frame").click()

@@ -5,6 +5,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.page.seen import Open, card, endless
 from tests.support import graphs
+from tests.support.held import held
 from tests.support.sidecar import WORKFLOW, Sidecar
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -48,8 +49,10 @@ async def test_one_that_had_no_preview_shows_what_it_made_at_once(sidecar: Sidec
     page = await visit(sidecar.url)
     await page.route("**/preview", lambda route: route.fulfill(status=404, json={}))
     await page.evaluate("performance.now = () => 1")  # the time to ask for a preview again never comes
-    async with page.expect_response("**/preview"):
-        job = await sidecar.submit(graphs.slow(steps=10, step_ms=100))
+    with held() as go_on:
+        async with page.expect_response("**/preview"):
+            job = await sidecar.submit(graphs.slow(steps=10))
+        go_on()
     await sidecar.ended(job)
     await shown(page, job)
 

@@ -26,6 +26,7 @@ from comfy_mcp.server.notifications import QUEUE, RESOURCE_LIST, WORKFLOWS, note
 from comfy_mcp.server.pacing import Pacing
 from comfy_mcp.store import Store
 from tests.support import jobs
+from tests.support.held import held
 from tests.support.mcp_surface import (
     LIMIT_S,
     Heard,
@@ -67,20 +68,24 @@ async def follow_modern(client: Client, stream: Stream, uri: str) -> list[str]:
 async def test_a_legacy_subscriber_hears_of_the_job_up_to_its_end(tmp_path: Path) -> None:
     heard = Heard()
     async with open_surface(tmp_path) as surface, surface.client("legacy", message_handler=heard) as client:
-        workflow_id = await submit(client, slow_graph(steps=40, step_ms=50))
-        uri = f"comfy://workflows/{workflow_id}"
-        await subscribe(client, uri)
-        seen = await follow_legacy(client, heard, uri)
+        with held() as go_on:
+            workflow_id = await submit(client, slow_graph(steps=40, step_ms=50))
+            uri = f"comfy://workflows/{workflow_id}"
+            await subscribe(client, uri)
+            go_on()
+            seen = await follow_legacy(client, heard, uri)
     assert seen[-1] == "completed"
     assert len(seen) > 1
 
 
 async def test_a_listener_hears_of_the_job_up_to_its_end(tmp_path: Path) -> None:
     async with open_surface(tmp_path) as surface, surface.client("2026-07-28") as client:
-        workflow_id = await submit(client, slow_graph(steps=40, step_ms=50))
-        uri = f"comfy://workflows/{workflow_id}"
-        async with client.listen(resource_subscriptions=[uri]) as stream:
-            seen = await follow_modern(client, stream, uri)
+        with held() as go_on:
+            workflow_id = await submit(client, slow_graph(steps=40, step_ms=50))
+            uri = f"comfy://workflows/{workflow_id}"
+            async with client.listen(resource_subscriptions=[uri]) as stream:
+                go_on()
+                seen = await follow_modern(client, stream, uri)
     assert seen[-1] == "completed"
     assert len(seen) > 1
 
@@ -89,10 +94,12 @@ async def test_who_follows_a_batch_hears_of_it_up_to_its_end(tmp_path: Path) -> 
     heard = Heard()
     async with open_surface(tmp_path) as surface, surface.client("legacy", message_handler=heard) as client:
         call = {"workflow": slow_graph(steps=5, step_ms=50), "variations": 2}
-        batch = (await client.call_tool("submit_workflow", call)).structured_content["workflowId"]
-        uri = f"comfy://workflows/{batch}"
-        await subscribe(client, uri)
-        seen = await follow_legacy(client, heard, uri)
+        with held() as go_on:
+            batch = (await client.call_tool("submit_workflow", call)).structured_content["workflowId"]
+            uri = f"comfy://workflows/{batch}"
+            await subscribe(client, uri)
+            go_on()
+            seen = await follow_legacy(client, heard, uri)
     assert seen[-1] == "completed"
     assert len(seen) > 1
 

@@ -14,6 +14,7 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.store import Store
+from tests.support.held import held
 from tests.support.mcp_process import HANDSHAKES, ServerProcess, parameters, server_process
 from tests.support.mcp_surface import bridge_settings, slow_graph, submit
 
@@ -215,10 +216,13 @@ async def test_notifications_cancelled_ends_the_wait_and_the_job_only_when_told_
 ) -> None:
     async with engine(tmp_path) as running, server_process(tmp_path, running.url) as server:
         await server.initialize()
-        workflow_id = await submitted_id(server, slow_graph(steps=20, step_ms=50))
-        request_id = await begin_wait(server, workflow_id, cancel_on_disconnect=cancels)
-        await server.send("notifications/cancelled", {"requestId": request_id})
-        done = await server.tool("wait_for_workflow", workflow_id=workflow_id)
+        with held() as go_on:
+            workflow_id = await submitted_id(server, slow_graph(steps=20))
+            request_id = await begin_wait(server, workflow_id, cancel_on_disconnect=cancels)
+            await server.send("notifications/cancelled", {"requestId": request_id})
+            if not cancels:
+                go_on()
+            done = await server.tool("wait_for_workflow", workflow_id=workflow_id)
         assert done["structuredContent"]["status"] == ("cancelled" if cancels else "completed")
         assert request_id not in [line.get("id") for line in server.lines]
 

@@ -14,6 +14,7 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.server import build_server, open_bus
 from comfy_mcp.server.tools import tools
+from tests.support.held import held
 from tests.support.mcp_surface import (
     LIMIT_S,
     MODES,
@@ -77,12 +78,15 @@ async def test_progress_grows_to_the_total_and_names_the_node(tmp_path: Path, mo
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         heard.append((progress, total, message))
+        if message and "Slow" in message:
+            go_on()
 
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=20, step_ms=50))
-        await client.call_tool(
-            "wait_for_workflow", {"workflow_id": workflow_id}, progress_callback=on_progress
-        )
+        with held() as go_on:
+            workflow_id = await submit(client, slow_graph(steps=20))
+            await client.call_tool(
+                "wait_for_workflow", {"workflow_id": workflow_id}, progress_callback=on_progress
+            )
     values = [value for value, _, _ in heard]
     assert values == sorted(set(values))
     assert heard[-1] == (100.0, 100.0, "completed")
@@ -94,8 +98,9 @@ async def test_a_wait_that_times_out_leaves_the_job_running_and_says_what_to_do(
     tmp_path: Path, mode: str
 ) -> None:
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=10, step_ms=100))
-        state = await wait(client, workflow_id, timeout_s=0)
+        with held():
+            workflow_id = await submit(client, slow_graph(steps=10))
+            state = await wait(client, workflow_id, timeout_s=0)
         assert state.structured_content["status"] in {"queued", "running"}
         assert "wait_for_workflow" in text_of(state)
         assert (await wait(client, workflow_id)).structured_content["status"] == "completed"
@@ -115,10 +120,13 @@ async def test_a_dropped_wait_ends_the_job_only_when_told_so(
         await client.call_tool("wait_for_workflow", arguments, progress_callback=on_progress)
 
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=600 if cancels else 20, step_ms=100))
-        async with background(dropped(client, workflow_id)), asyncio.timeout(LIMIT_S):
-            await waiting.wait()
-        assert (await wait(client, workflow_id)).structured_content["status"] == status
+        with held() as go_on:
+            workflow_id = await submit(client, slow_graph(steps=20))
+            async with background(dropped(client, workflow_id)), asyncio.timeout(LIMIT_S):
+                await waiting.wait()
+            if not cancels:
+                go_on()
+            assert (await wait(client, workflow_id)).structured_content["status"] == status
 
 
 async def test_a_cancel_ends_a_running_job_and_repeating_it_is_no_error(tmp_path: Path, mode: str) -> None:
@@ -220,7 +228,7 @@ async def test_an_unexpected_exception_shows_an_error_id_and_never_its_text(
 
 async def test_a_wait_for_what_still_runs_shows_its_preview(tmp_path: Path, mode: str) -> None:
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=500, step_ms=20))
+        workflow_id = await submit(client, slow_graph(steps=10_000, step_ms=20))
         pictures: list[ImageContent] = []
         while not pictures:
             state = await wait(client, workflow_id, timeout_s=0.1)

@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.warm_python import WARM_PYTHON
 
@@ -44,10 +45,13 @@ async def python_process(
 
 
 @asynccontextmanager
-async def embedded_engine(folder: Path, *, port: int = 0) -> AsyncIterator[tuple[Process, str]]:
-    """The embedded engine as its own process, with its URL."""
+async def embedded_engine(
+    folder: Path, *, port: int = 0, at: Mapping[str, Any] | None = None
+) -> AsyncIterator[tuple[Process, str]]:
+    """The embedded engine as its own process, with its URL. `at`: where it kills itself (chaos.py)."""
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = ("-m", "comfy_mcp.embedded", "--port", str(port), "--base-directory", str(folder))
+    chaos = ("-m", "tests.support.chaos", json.dumps({"at": at})) if at else ("-m",)
+    arguments = (*chaos, "comfy_mcp.embedded", "--port", str(port), "--base-directory", str(folder))
     async with python_process(*arguments, env={}, log=folder / "engine.log") as (process, line):
         yield process, line[line.index("http://") :].split()[0].rstrip(".")
 

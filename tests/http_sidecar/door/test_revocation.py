@@ -18,6 +18,7 @@ from comfy_mcp.settings import Settings, load_settings
 from http_sidecar import api_keys
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.door.revocation import Revocations
+from tests.support.held import held
 from tests.support.http_streams import STREAM, StreamHouse, key, open_house, sse_messages
 from tests.support.mcp_http import (
     FakeKeys,
@@ -132,17 +133,18 @@ async def test_a_wait_under_a_revoked_key_ends_and_the_job_goes_on(
     sidecar: Sidecar, services: Services
 ) -> None:
     async with client_with_key(sidecar.url, "2026-07-28", "ann-key") as ann, asyncio.timeout(LIMIT_S):
-        job = await submit(ann, slow_graph(steps=60, step_ms=50))
         reported = asyncio.Event()
 
         async def heard(progress: float, total: float | None, message: str | None) -> None:
             reported.set()
 
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(refused_wait(ann, job, heard))
-            await reported.wait()
-            revoke(sidecar, "ann")
-            await waiting
+        with held():
+            job = await submit(ann, slow_graph(steps=60))
+            async with asyncio.TaskGroup() as tasks:
+                waiting = tasks.create_task(refused_wait(ann, job, heard))
+                await reported.wait()
+                revoke(sidecar, "ann")
+                await waiting
         found = await services.store.get_job(JobId(job))
     assert found is not None
     assert not found.cancel_requested

@@ -91,9 +91,16 @@ async def test_the_scope_says_what_was_asked_and_by_whom() -> None:
 
 async def test_a_body_comes_in_pieces_and_an_absent_one_at_once() -> None:
     seen: list[list[Message]] = []
+    begun = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield CHUNK
+        await begun.wait()
+        yield CHUNK * 7
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         messages = [await receive()]
+        begun.set()
         while messages[-1]["more_body"]:
             messages.append(await receive())
         seen.append(messages)
@@ -101,7 +108,7 @@ async def test_a_body_comes_in_pieces_and_an_absent_one_at_once() -> None:
         await body(send, b"")
 
     async with serve(app) as served:
-        await served.client.post("/", data=CHUNK * 8)
+        await served.client.post("/", data=pieces())
         await served.client.get("/")
 
     assert b"".join(message["body"] for message in seen[0]) == CHUNK * 8

@@ -17,6 +17,7 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
+from tests.support.held import held
 from tests.support.mcp_http import (
     Sidecar,
     client_with_key,
@@ -42,14 +43,16 @@ async def test_a_workflow_is_submitted_followed_and_looked_at(sidecar: Sidecar, 
 
     async def heard(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
+        go_on()
 
-    async with Client(sidecar.url, mode=mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=8, step_ms=100))
-        result = await client.call_tool(
-            "wait_for_workflow", {"workflow_id": workflow_id}, progress_callback=heard
-        )
-        output = result.structured_content["outputs"][0]["outputId"]
-        view = await client.call_tool("view_output", {"output_id": output})
+    with held() as go_on:
+        async with Client(sidecar.url, mode=mode) as client:
+            workflow_id = await submit(client, slow_graph(steps=8))
+            result = await client.call_tool(
+                "wait_for_workflow", {"workflow_id": workflow_id}, progress_callback=heard
+            )
+            output = result.structured_content["outputs"][0]["outputId"]
+            view = await client.call_tool("view_output", {"output_id": output})
 
     assert result.structured_content["status"] == "completed"
     assert seen == sorted(set(seen))
@@ -76,9 +79,10 @@ async def test_tools_and_resources_are_those_of_every_other_transport(sidecar: S
 async def test_a_legacy_subscriber_hears_of_the_job_up_to_its_end(sidecar: Sidecar) -> None:
     heard = Heard()
     async with Client(sidecar.url, mode="legacy", message_handler=heard) as client:
-        workflow_id = await submit(client, slow_graph(steps=10, step_ms=50))
-        uri = f"comfy://workflows/{workflow_id}"
-        await subscribe(client, uri)
+        with held():
+            workflow_id = await submit(client, slow_graph(steps=10))
+            uri = f"comfy://workflows/{workflow_id}"
+            await subscribe(client, uri)
         status = ""
         while status != "completed":
             assert await heard.next_update() == uri
@@ -188,23 +192,25 @@ async def test_a_path_is_not_read_for_a_client_on_another_machine(sidecar: Sidec
 async def test_a_wait_that_is_given_up_ends_the_job_only_where_that_was_asked_for(
     sidecar: Sidecar, services: Services, mode: str, asked: bool, end: JobStatus
 ) -> None:
-    steps = 400 if asked else 20
     async with Client(sidecar.url, mode=mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=steps, step_ms=50))
         reported = asyncio.Event()
 
         async def heard(progress: float, total: float | None, message: str | None) -> None:
             reported.set()
 
-        arguments: dict[str, Any] = {"workflow_id": workflow_id, "cancel_on_disconnect": asked}
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(
-                client.call_tool("wait_for_workflow", arguments, progress_callback=heard)
-            )
-            async with asyncio.timeout(LIMIT_S):
-                await reported.wait()
-            waiting.cancel()
-        assert await _end_of(services, workflow_id) is end
+        with held() as go_on:
+            workflow_id = await submit(client, slow_graph(steps=20))
+            arguments: dict[str, Any] = {"workflow_id": workflow_id, "cancel_on_disconnect": asked}
+            async with asyncio.TaskGroup() as tasks:
+                waiting = tasks.create_task(
+                    client.call_tool("wait_for_workflow", arguments, progress_callback=heard)
+                )
+                async with asyncio.timeout(LIMIT_S):
+                    await reported.wait()
+                waiting.cancel()
+            if not asked:
+                go_on()
+            assert await _end_of(services, workflow_id) is end
 
 
 @both_eras
@@ -212,20 +218,21 @@ async def test_a_wait_that_the_process_ends_answers_with_the_state_and_the_job_g
     sidecar: Sidecar, services: Services, mode: str
 ) -> None:
     async with Client(sidecar.url, mode=mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=30, step_ms=50))
         reported = asyncio.Event()
 
         async def heard(progress: float, total: float | None, message: str | None) -> None:
             reported.set()
 
-        arguments: dict[str, Any] = {"workflow_id": workflow_id, "cancel_on_disconnect": True}
-        async with asyncio.TaskGroup() as tasks, asyncio.timeout(LIMIT_S):
-            waiting = tasks.create_task(
-                client.call_tool("wait_for_workflow", arguments, progress_callback=heard)
-            )
-            await reported.wait()
-            sidecar.drain.begin()
-            result = await waiting
+        with held():
+            workflow_id = await submit(client, slow_graph(steps=30))
+            arguments: dict[str, Any] = {"workflow_id": workflow_id, "cancel_on_disconnect": True}
+            async with asyncio.TaskGroup() as tasks, asyncio.timeout(LIMIT_S):
+                waiting = tasks.create_task(
+                    client.call_tool("wait_for_workflow", arguments, progress_callback=heard)
+                )
+                await reported.wait()
+                sidecar.drain.begin()
+                result = await waiting
     assert result.structured_content["status"] in {"queued", "running"}
     assert await _end_of(services, workflow_id) is JobStatus.COMPLETED
 
