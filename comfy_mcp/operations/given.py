@@ -14,6 +14,7 @@ from comfy_mcp.domain.file_inputs import (
     FileInput,
     graph_with_outputs_named,
     names_outputs,
+    path_of_url,
     with_outputs_named,
 )
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
@@ -33,7 +34,8 @@ MAX_NAME = 300
 """Longest text that may be the name or the path of a workflow."""
 
 _RANDOM = frozenset({"random", "randomize", -1})
-_PATHS = ("/", "./", "../", "~", "file://")
+_URLS = ("http://", "https://")
+_PATHS = ("/", "./", "../", "~", "file:", *_URLS)
 _SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg", ".opus", ".mov", ".gif")
 
 
@@ -139,8 +141,8 @@ async def _found(
     context: OperationContext, asked: str, inputs: Mapping[str, object] | None
 ) -> tuple[Named | None, str | None]:
     """The workflow with this name, else the path that it is."""
-    if asked.startswith(_PATHS):
-        return None, asked
+    if asked.lower().startswith(_PATHS):
+        return None, path_of_url(asked) if asked[:5].lower() == "file:" else asked
     try:
         info = None if asked.startswith(JOB) else (await context.services.engines.node_lists()).all
         return await named_workflow(context, asked, info, inputs), None
@@ -151,6 +153,12 @@ async def _found(
 
 
 async def _read(context: OperationContext, path: str) -> Any:
+    if path.lower().startswith(_URLS):
+        raise InvalidInput(
+            f"A workflow is not fetched from a URL: {shown(path)}.",
+            next_step="Download the file, and pass the graph in it as workflow.",
+            code=ErrorCode.PATH_UNREADABLE,
+        )
     if not context.caller.may_read_files:
         raise InvalidInput(
             "This surface can't read workflow files by path.",
