@@ -56,8 +56,9 @@ async def test_a_nul_in_a_path_is_named(call: Bench) -> None:
 @pytest.mark.parametrize("argument", ["workflow", "path"])
 @pytest.mark.parametrize("url", ["https://a.example/w.json", "HTTP://a.example/picture.png?x=1"])
 async def test_a_workflow_is_not_fetched(call: Bench, argument: str, url: str) -> None:
+    given: dict[str, Any] = {argument: url}
     with pytest.raises(InvalidInput, match="not fetched from a URL") as raised:
-        await call("submit_workflow", **{argument: url})
+        await call("submit_workflow", **given)
     assert raised.value.next_step == "Download the file, and pass the graph in it as workflow."
 
 
@@ -67,7 +68,8 @@ async def test_the_url_of_a_file_is_its_path(tmp_path: Path, call: Bench, argume
     file = folder / "a b.json"
     folder.mkdir(exist_ok=True)
     file.write_text(json.dumps(picture()))
-    done = await call("submit_workflow", dry_run=True, **{argument: f"file://{folder}/a%20b.json"})
+    given: dict[str, Any] = {argument: f"file://{folder}/a%20b.json"}
+    done = await call("submit_workflow", dry_run=True, **given)
     assert done.node_count == 2
 
 
@@ -80,7 +82,8 @@ async def test_the_settings_of_a_program_without_nodes_are_named(tmp_path: Path,
     kept = PngInfo()
     kept.add_text("parameters", SETTINGS)
     Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=kept)
-    for given in ({"workflow": SETTINGS}, {"path": str(folder / "a.png")}):
+    both: list[dict[str, Any]] = [{"workflow": SETTINGS}, {"path": str(folder / "a.png")}]
+    for given in both:
         with pytest.raises(InvalidInput, match="the settings of a program without nodes") as raised:
             await call("submit_workflow", **given)
         assert 'find_workflow(query="text to image")' in raised.value.next_step
