@@ -87,10 +87,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=LOCAL if auto else params.gpu,
         priority=Priority(params.priority),
-        name=one_line(given.name)
-        or one_line(await beside(checked.large, prompt_words, checked.graph))
-        or one_line(given.title)
-        or one_line(await beside(checked.large, purpose, checked.graph)),
+        name=await _name(given, checked),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
@@ -100,12 +97,24 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     async def write(made: Sequence[Made], lane: str) -> SubmitResult:
         there = how if lane == how.lane else replace(how, lane=lane)
         if varied:
-            return await submit_batch(services, [(each, there) for each in made], use)
+            names = [await _name(given, each[0]) if params.matrix else how.name for each in made]
+            named = [replace(there, name=name) for name in names]
+            return await submit_batch(services, list(zip(made, named, strict=True)), use)
         return await _submit_one(services, made[0], use, there)
 
     if not auto:
         return await write(made, params.gpu)
     return await here_or_there(context, queued(how.event(services, made[0])), made, make, write)
+
+
+async def _name(given: Given, checked: Checked) -> str | None:
+    """What people call the job: as given, else by its prompt, its title or what it does."""
+    return (
+        one_line(given.name)
+        or one_line(await beside(checked.large, prompt_words, checked.graph))
+        or one_line(given.title)
+        or one_line(await beside(checked.large, purpose, checked.graph))
+    )
 
 
 async def _submit_one(services: Services, made: Made, use: Idempotency | None, how: "How") -> SubmitResult:
