@@ -18,6 +18,7 @@ from comfy_mcp.domain.file_inputs import (
     with_outputs_named,
 )
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
+from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
@@ -28,7 +29,7 @@ from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import is_missing, spellings
 from comfy_mcp.operations.json_texts import as_json, graph_in
 from comfy_mcp.operations.named import JOB, Named, named_workflow
-from comfy_mcp.operations.shapes import SubmitParams
+from comfy_mcp.operations.shapes import SubmitParams, one_line
 
 MAX_NAME = 300
 """Longest text that may be the name or the path of a workflow."""
@@ -106,6 +107,16 @@ async def given_workflow(
     if named is None and not inputs and not values and not new_seeds:
         return given
     return await _with_inputs(context, given, named, inputs, values, new_seeds=new_seeds)
+
+
+async def name_of(given: Given, graph: Graph, *, large: bool) -> str | None:
+    """What people call a job with this graph: as given, else by its prompt, its title or what it does."""
+    return (
+        one_line(given.name)
+        or one_line(await beside(large, prompt_words, graph))
+        or one_line(given.title)
+        or one_line(await beside(large, purpose, graph))
+    )
 
 
 def _require_one(*given: object) -> None:
