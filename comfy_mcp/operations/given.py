@@ -23,6 +23,7 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
 from comfy_mcp.domain.shown import shown
+from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
@@ -109,8 +110,9 @@ async def given_workflow(
     return await _with_inputs(context, given, named, inputs, values, new_seeds=new_seeds)
 
 
-async def name_of(given: Given, graph: Graph, *, large: bool) -> str | None:
-    """What people call a job with this graph: as given, else by its prompt, its title or what it does."""
+async def name_of(given: Given, checked: Checked) -> str | None:
+    """What people call the job: as given, else by its prompt, its title or what it does."""
+    graph, large = checked.graph, checked.large
     return (
         one_line(given.name)
         or one_line(await beside(large, prompt_words, graph))

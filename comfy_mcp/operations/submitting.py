@@ -86,7 +86,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=LOCAL if auto else params.gpu,
         priority=Priority(params.priority),
-        name=await name_of(given, checked.graph, large=checked.large),
+        name=await name_of(given, checked),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
@@ -96,12 +96,11 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     async def write(made: Sequence[Made], lane: str) -> SubmitResult:
         there = how if lane == how.lane else replace(how, lane=lane)
         if varied:
-            names = [
-                await name_of(given, each[0].graph, large=each[0].large) if params.matrix else how.name
+            hows = [
+                replace(there, name=await name_of(given, each[0])) if params.matrix else there
                 for each in made
             ]
-            named = [replace(there, name=name) for name in names]
-            return await submit_batch(services, list(zip(made, named, strict=True)), use)
+            return await submit_batch(services, list(zip(made, hows, strict=True)), use)
         return await _submit_one(services, made[0], use, there)
 
     if not auto:
