@@ -36,8 +36,8 @@ def nearest(
 ) -> tuple[str, ...]:
     """At most `limit` of `known`, the most similar first; empty if none is similar.
 
-    Case, separators, folders' slashes and model suffixes don't count. Cost: one pass, a few µs a name.
-    `plain` keeps what of a name is compared, for the next call.
+    Case, separators, folders' slashes and model suffixes don't count; `++` is `pp`, as engines write it.
+    Cost: one pass, a few µs a name. `plain` keeps what of a name is compared, for the next call.
     """
     wanted = _plain(name)
     wanted_pairs = _pairs(wanted)
@@ -54,7 +54,7 @@ def nearest(
 
 
 def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, without_model_suffix(name).lower()))
+    return "".join(filter(str.isalnum, without_model_suffix(name).lower().replace("++", "pp")))
 
 
 def _pairs(text: str) -> set[str]:

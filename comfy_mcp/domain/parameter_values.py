@@ -186,7 +186,7 @@ def _choice(parameter: Parameter, value: object) -> object:
     choices = parameter.choices or ()
     if not isinstance(value, str) or value in choices:
         return value
-    for spelling in (_plain_value, lambda text: _plain(_plain_value(text))):
+    for spelling in (_plain_value, lambda text: _plain(_plain_value(text).replace("++", "pp"))):
         same = [each for each in choices if isinstance(each, str) and spelling(each) == spelling(value)]
         if len(same) == 1 and spelling(value):
             return same[0]

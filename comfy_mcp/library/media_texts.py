@@ -31,7 +31,7 @@ def is_media(head: bytes) -> bool:
 
 
 def texts_in(stream: BinaryIO, most: int) -> Mapping[str, bytes]:
-    """`prompt`, `workflow` and `comment`, as far as the file has them.
+    """`prompt`, `workflow`, `comment`, and the `settings` of a program without nodes, if they are there.
 
     A file that is cut or has lengths that lie gives what came before. Raises Damaged, TextTooLong.
     """

@@ -48,6 +48,8 @@ class Texts:
             self.found.setdefault(inner, rest)
         elif key in _COMMENTS and text.lstrip()[:1] == b"{":
             self.found.setdefault("comment", text)
+        elif key in _COMMENTS and is_settings(text):
+            self.found.setdefault("settings", text)
 
     def read(self, stream: BinaryIO, size: int) -> bytes:
         """The next `size` bytes. Raises TextTooLong, and ValueError where the file ends before."""
@@ -66,6 +68,11 @@ def exactly(stream: BinaryIO, size: int) -> bytes:
     if len(data) < size:
         raise ValueError("cut")
     return data
+
+
+def is_settings(text: bytes) -> bool:
+    """A prompt with settings, as programs without nodes write them: `Steps: 20, Sampler: Euler a, …`."""
+    return b"Steps: " in text and b"Sampler: " in text
 
 
 def wanted(name: str) -> bool:

@@ -18,7 +18,7 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.media_texts import is_media, texts_in
-from comfy_mcp.library.tagged_texts import Damaged, TextTooLong
+from comfy_mcp.library.tagged_texts import Damaged, TextTooLong, is_settings
 from comfy_mcp.settings import JobGroup
 
 SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
@@ -111,6 +111,8 @@ def _embedded(stream: BinaryIO, media_type: str, max_bytes: int) -> Any:
         return {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": workflow}}}
     if prompt or workflow:
         return prompt or workflow
+    if "settings" in texts:
+        raise _only_settings(f"This file ({media_type})")
     raise _no_workflow(media_type, "it has none" if not texts else "its text is not a JSON object")
 
 
@@ -142,6 +144,8 @@ def parse_workflow_text(
         decoded = decoded.removeprefix("\ufeff")
         value = large_json.loads(decoded, parse_constant=constant or _refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
+        if is_settings(data):
+            raise _only_settings("This text") from None
         raise _not_json(
             f"{error.msg} at line {error.lineno}, column {error.colno}",
             line=error.lineno,
@@ -179,6 +183,15 @@ def _not_json(why: str, **details: object) -> InvalidInput:
         next_step="Send a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
         code=ErrorCode.GRAPH_INVALID,
         details=details,
+    )
+
+
+def _only_settings(what: str) -> InvalidInput:
+    return InvalidInput(
+        f"{what} has no workflow, but the prompt and the settings of a program without nodes.",
+        next_step='Call find_workflow(query="text to image") for a workflow, and set them as its inputs: '
+        "prompt, negative, seed, steps, cfg, sampler, size.",
+        code=ErrorCode.GRAPH_INVALID,
     )
 
 

@@ -6,7 +6,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.domain.node_lists import as_it_was
-from comfy_mcp.operations.batches import first_of
+from comfy_mcp.operations.batches import views_of
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
@@ -46,7 +46,7 @@ def _read_as(asked: str | None, found: Collection[str]) -> list[str]:
 
 
 async def list_outputs(context: OperationContext, params: ListOutputsParams) -> OutputsResult:
-    """A workflow that does not exist has none, as the v1 contract wants it; a warning says so."""
+    """A workflow that does not exist, or has not ended, may have none; a warning says so."""
     page = await context.services.store.list_outputs(
         OutputQuery(
             job_id=JobId(params.workflow_id) if params.workflow_id else None,
@@ -60,9 +60,12 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
     warnings = []
     if params.workflow_id and not page.items:
         try:
-            await first_of(context, params.workflow_id)
-        except NotFound as error:
+            views = await views_of(context, params.workflow_id)
+        except NotFound as error:  # none, as the v1 contract wants it
             warnings.append(f"{error.message}.")
+        else:
+            if not all(view.job.is_final for view in views):
+                warnings.append(f"Workflow {params.workflow_id} has not ended yet.")
     return OutputsResult(outputs=output_items(page.items), next_cursor=page.next_cursor, warnings=warnings)
 
 

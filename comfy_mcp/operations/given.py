@@ -14,26 +14,30 @@ from comfy_mcp.domain.file_inputs import (
     FileInput,
     graph_with_outputs_named,
     names_outputs,
+    path_of_url,
     with_outputs_named,
 )
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
+from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
 from comfy_mcp.domain.shown import shown
+from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import is_missing, spellings
 from comfy_mcp.operations.json_texts import as_json, graph_in
 from comfy_mcp.operations.named import JOB, Named, named_workflow
-from comfy_mcp.operations.shapes import SubmitParams
+from comfy_mcp.operations.shapes import SubmitParams, one_line
 
 MAX_NAME = 300
 """Longest text that may be the name or the path of a workflow."""
 
 _RANDOM = frozenset({"random", "randomize", -1})
-_PATHS = ("/", "./", "../", "~", "file://")
+_URLS = ("http://", "https://")
+_PATHS = ("/", "./", "../", "~", "file:", *_URLS)
 _SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg", ".opus", ".mov", ".gif")
 
 
@@ -106,6 +110,17 @@ async def given_workflow(
     return await _with_inputs(context, given, named, inputs, values, new_seeds=new_seeds)
 
 
+async def name_of(given: Given, checked: Checked) -> str | None:
+    """What people call the job: as given, else by its prompt, its title or what it does."""
+    graph, large = checked.graph, checked.large
+    return (
+        one_line(given.name)
+        or one_line(await beside(large, prompt_words, graph))
+        or one_line(given.title)
+        or one_line(await beside(large, purpose, graph))
+    )
+
+
 def _require_one(*given: object) -> None:
     count = len(given) - given.count(None)
     if not count:
@@ -139,8 +154,8 @@ async def _found(
     context: OperationContext, asked: str, inputs: Mapping[str, object] | None
 ) -> tuple[Named | None, str | None]:
     """The workflow with this name, else the path that it is."""
-    if asked.startswith(_PATHS):
-        return None, asked
+    if asked.lower().startswith(_PATHS):
+        return None, path_of_url(asked) if asked[:5].lower() == "file:" else asked
     try:
         info = None if asked.startswith(JOB) else (await context.services.engines.node_lists()).all
         return await named_workflow(context, asked, info, inputs), None
@@ -151,6 +166,12 @@ async def _found(
 
 
 async def _read(context: OperationContext, path: str) -> Any:
+    if path.lower().startswith(_URLS):
+        raise InvalidInput(
+            f"A workflow is not fetched from a URL: {shown(path)}.",
+            next_step="Download the file, and pass the graph in it as workflow.",
+            code=ErrorCode.PATH_UNREADABLE,
+        )
     if not context.caller.may_read_files:
         raise InvalidInput(
             "This surface can't read workflow files by path.",

@@ -10,7 +10,9 @@ from comfy_mcp.operations.beside import beside
 
 _MOST_LAYERS = 3
 
-JSON = ("{", '"', "```")
+_FENCE = "```"
+
+JSON = ("{", '"', _FENCE)
 """How a text begins that may be a graph. Others are prompts, names and paths."""
 
 
@@ -67,6 +69,9 @@ def _decoded(value: object, parse: Callable[[str], object], warnings: list[str],
     if (fenced := _in_fence(value)) is not None:
         value = fenced
         warnings.append("The Markdown fence around the workflow was removed.")
+    elif (fenced := _in_words(value)) is not None:
+        value = fenced
+        warnings.append("Only what is in the Markdown fence was read.")
     if again:
         warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
     return parse(value)
@@ -108,10 +113,18 @@ def _in_fence(text: str) -> str | None:
     """What stands between the lines ``` of Markdown, if that is all there is. Linear in the text."""
     text = text.strip()
     first, newline, rest = text.partition("\n")
-    if not (newline and first.startswith("```") and rest.endswith("```")):
+    if not (newline and first.startswith(_FENCE) and rest.endswith(_FENCE)):
         return None
-    language = first.removeprefix("```").strip()
-    return rest.removesuffix("```").strip() if "`" not in language else None
+    language = first.removeprefix(_FENCE).strip()
+    return rest.removesuffix(_FENCE).strip() if "`" not in language else None
+
+
+def _in_words(text: str) -> str | None:
+    """What is in the only Markdown fence of a text that says more. Linear in the text."""
+    before, *rest = text.split(_FENCE, 3)
+    if len(rest) != 2 or before.lstrip().startswith(("{", '"')):
+        return None
+    return _in_fence(f"{_FENCE}{rest[0]}{_FENCE}")
 
 
 def json_in(text: str) -> object:

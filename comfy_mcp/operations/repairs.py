@@ -8,6 +8,7 @@ once for each call. Where a value was changed, a warning says how.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -36,9 +37,25 @@ _SPELLINGS = {
     "canceled": "cancelled",
     "success": "completed",
     "complete": "completed",
+    "succeeded": "completed",
+    "done": "completed",
+    "finished": "completed",
+    "pending": "queued",
+    "waiting": "queued",
+    "in_progress": "running",
+    "in progress": "running",
+    "processing": "running",
+    "aborted": "cancelled",
+    "interrupted": "cancelled",
     "error": "failed",
     "pictures": "image",
     "picture": "image",
+    "png": "image",
+    "jpg": "image",
+    "mp4": "video",
+    "mp3": "audio",
+    "highest": "high",
+    "urgent": "high",
     "sounds": "audio",
     "sound": "audio",
 }
@@ -200,12 +217,22 @@ def _path(argument: _Argument, value: object) -> object:
 
 
 def _since(argument: _Argument, value: object) -> object:
-    """Milliseconds, of what can only be seconds."""
+    """Milliseconds, of what can only be seconds, or of a date (of UTC, where it says no zone)."""
     try:
         seconds = float(value) if isinstance(value, str | int | float) else 0.0
-    except (ValueError, OverflowError):
+    except ValueError:
+        return _of_date(str(value))
+    except OverflowError:
         return value
     return round(seconds * 1000) if _SECONDS.start <= seconds < _SECONDS.stop else value
+
+
+def _of_date(text: str) -> object:
+    try:
+        date = datetime.fromisoformat(text.strip(_QUOTES))
+    except ValueError:
+        return text
+    return round((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _thousands(value: object) -> int:

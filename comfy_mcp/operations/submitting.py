@@ -19,7 +19,6 @@ from comfy_mcp.domain.file_inputs import FOLDER, placed
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.shown import counted
@@ -32,7 +31,7 @@ from comfy_mcp.operations.chains import parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result, faults_of, not_checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import doubted_files, with_files
-from comfy_mcp.operations.given import Given, given_workflow
+from comfy_mcp.operations.given import Given, given_workflow, name_of
 from comfy_mcp.operations.json_texts import as_json
 from comfy_mcp.operations.judging import engine_named, judged_by_engines
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
@@ -40,7 +39,7 @@ from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.priorities import require_high
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import DryRunResult, SubmitParams, SubmitResult, one_line
+from comfy_mcp.operations.shapes import DryRunResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.spilling import Made, here_or_there
 from comfy_mcp.operations.webhooks import webhook_of
@@ -87,10 +86,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=LOCAL if auto else params.gpu,
         priority=Priority(params.priority),
-        name=one_line(given.name)
-        or one_line(await beside(checked.large, prompt_words, checked.graph))
-        or one_line(given.title)
-        or one_line(await beside(checked.large, purpose, checked.graph)),
+        name=await name_of(given, checked),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
@@ -100,7 +96,11 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     async def write(made: Sequence[Made], lane: str) -> SubmitResult:
         there = how if lane == how.lane else replace(how, lane=lane)
         if varied:
-            return await submit_batch(services, [(each, there) for each in made], use)
+            hows = [
+                replace(there, name=await name_of(given, each[0])) if params.matrix else there
+                for each in made
+            ]
+            return await submit_batch(services, list(zip(made, hows, strict=True)), use)
         return await _submit_one(services, made[0], use, there)
 
     if not auto:

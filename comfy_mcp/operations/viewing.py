@@ -87,5 +87,22 @@ async def _of_id(context: OperationContext, given: str) -> list[Output]:
             query = OutputQuery(job_id=JobId(job_id), client=whose, limit=200)
         page = await context.services.store.list_outputs(query)
         if not page.items:
+            await _require_no_workflow(context, query.job_id)
             raise
         return list(reversed(page.items))
+
+
+async def _require_no_workflow(context: OperationContext, job_id: JobId | None) -> None:
+    """Raises NotFound, with what to do, for a workflow or a batch that has no outputs, perhaps not yet."""
+    try:
+        views = [] if job_id is None else await views_of(context, job_id)
+    except NotFound:
+        views = []
+    if views:
+        ended = all(view.job.is_final for view in views)
+        tool = "workflow_status" if ended else "wait_for_workflow"
+        raise NotFound(
+            f"Workflow {job_id} has no outputs{'' if ended else ' yet'}.",
+            next_step=f'Call {tool}(workflow_id="{job_id}").',
+            code=ErrorCode.NOT_FOUND,
+        )

@@ -45,6 +45,10 @@ def test_a_model_is_found_whatever_its_folder_separators_or_suffix(wrong: str, r
     assert nearest(wrong, MODELS)[0] == right
 
 
+def test_two_pluses_are_two_letters() -> None:
+    assert nearest("DPM++ 2M Karras", ["dpm_2", "dpmpp_2m", "dpmpp_sde"])[0] == "dpmpp_2m"
+
+
 @pytest.mark.parametrize("wrong", ["", "zzz", "Q", "NoSuchNodeType", "???"])
 def test_nothing_alike_gives_no_hint(wrong: str) -> None:
     assert nearest(wrong, CLASSES) == ()

@@ -49,6 +49,7 @@ def test_a_name_in_any_spelling_means_the_same_input(name: str) -> None:
         ("sampler_name", "EULER_ANCESTRAL", "3", "sampler_name", "euler_ancestral"),
         ("sampler", "Euler Ancestral", "3", "sampler_name", "euler_ancestral"),
         ("sampler", "dpmpp-2m", "3", "sampler_name", "dpmpp_2m"),
+        ("sampler", "DPM++ 2M", "3", "sampler_name", "dpmpp_2m"),
         ("sampler", "nothing", "3", "sampler_name", "nothing"),
         ("sampler", "?", "3", "sampler_name", "?"),
         ("seed", ["6", 0], "3", "seed", ["6", 0]),

@@ -185,6 +185,18 @@ async def test_a_matrix_runs_every_combination(call: Bench) -> None:
     assert await seeds(call, submitted.workflow_ids) == [1, 1, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [(None, ["a cat in oil", "a dog"]), ("pets", ["pets", "pets"])]
+)
+async def test_each_workflow_of_a_matrix_is_called_by_its_own_prompt(
+    call: Bench, name: str | None, expected: list[str]
+) -> None:
+    matrix = {"1.value": ["a cat in oil", "a dog"]}
+    submitted = await call("submit_workflow", workflow=graphs.text("a"), matrix=matrix, name=name)
+    states = [await call("workflow_status", workflow_id=each) for each in submitted.workflow_ids]
+    assert [each.name for each in states] == expected
+
+
 async def test_a_wait_may_end_with_the_first(call: Bench) -> None:
     submitted = await call("submit_workflow", workflow=seeded(), matrix={"1.steps": [1, 5_000]})
     heard = []

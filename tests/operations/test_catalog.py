@@ -156,5 +156,8 @@ async def test_a_workflow_that_does_not_exist_has_no_outputs_and_a_warning(call:
     assert (missing.outputs, missing.warnings) == ([], ["Workflow nope not found."])
     waiting = await call("submit_workflow", workflow=graphs.slow())
     listed = await call("list_outputs", workflow_id=waiting.workflow_id)
-    assert (listed.outputs, listed.warnings) == ([], [])
+    yet = [f"Workflow {waiting.workflow_id} has not ended yet."]
+    assert (listed.outputs, listed.warnings) == ([], yet)
     await call("cancel_workflow", workflow_id=waiting.workflow_id)
+    await call("wait_for_workflow", workflow_id=waiting.workflow_id)
+    assert (await call("list_outputs", workflow_id=waiting.workflow_id)).warnings == []

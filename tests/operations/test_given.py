@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput, NotFound
 from comfy_mcp.domain.ids import ClientId, EngineId
@@ -49,6 +51,42 @@ async def test_a_nul_in_a_path_is_named(call: Bench) -> None:
         await call("submit_workflow", workflow="./a\0b.json")
     with pytest.raises(InvalidInput, match="NUL character"):
         await call("submit_workflow", path="a\0b.json")
+
+
+@pytest.mark.parametrize("argument", ["workflow", "path"])
+@pytest.mark.parametrize("url", ["https://a.example/w.json", "HTTP://a.example/picture.png?x=1"])
+async def test_a_workflow_is_not_fetched(call: Bench, argument: str, url: str) -> None:
+    given: dict[str, Any] = {argument: url}
+    with pytest.raises(InvalidInput, match="not fetched from a URL") as raised:
+        await call("submit_workflow", **given)
+    assert raised.value.next_step == "Download the file, and pass the graph in it as workflow."
+
+
+@pytest.mark.parametrize("argument", ["workflow", "path"])
+async def test_the_url_of_a_file_is_its_path(tmp_path: Path, call: Bench, argument: str) -> None:
+    folder = tmp_path / "workflows"
+    file = folder / "a b.json"
+    folder.mkdir(exist_ok=True)
+    file.write_text(json.dumps(picture()))
+    given: dict[str, Any] = {argument: f"file://{folder}/a%20b.json"}
+    done = await call("submit_workflow", dry_run=True, **given)
+    assert done.node_count == 2
+
+
+SETTINGS = "a cat\nNegative prompt: ugly\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x768"
+
+
+async def test_the_settings_of_a_program_without_nodes_are_named(tmp_path: Path, call: Bench) -> None:
+    folder = tmp_path / "workflows"
+    folder.mkdir(exist_ok=True)
+    kept = PngInfo()
+    kept.add_text("parameters", SETTINGS)
+    Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=kept)
+    both: list[dict[str, Any]] = [{"workflow": SETTINGS}, {"path": str(folder / "a.png")}]
+    for given in both:
+        with pytest.raises(InvalidInput, match="the settings of a program without nodes") as raised:
+            await call("submit_workflow", **given)
+        assert 'find_workflow(query="text to image")' in raised.value.next_step
 
 
 async def test_a_name_is_one_line(call: Bench) -> None:

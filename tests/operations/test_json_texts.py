@@ -30,6 +30,7 @@ GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64}}}
         (json.dumps(json.dumps(json.dumps(GRAPH))), "within JSON text"),
         (f"```json\n{json.dumps(GRAPH)}\n```", "Markdown fence"),
         (f"  ```\n{json.dumps(GRAPH, indent=2)}```\n", "Markdown fence"),
+        (f"Here it is:\n\n```json\n{json.dumps(GRAPH)}\n```\nEnjoy!", "Only what is in the Markdown"),
         (json.dumps(f"```json\n{json.dumps(GRAPH)}\n```"), "within JSON text"),
     ],
 )
@@ -84,8 +85,12 @@ MANY = 300_000
         "`" * MANY,
         "```\n" * (MANY // 4),
         "```\n" + "\n``` " * (MANY // 5) + "x",
+        "a ```\n{}``` b ```\n{}``` c",
+        '"a ```\n{}```',
+        "a ```{}``` b",
+        "a ```" + " " * MANY,
     ],
-    ids=["lines", "blanks", "blanks before", "backticks", "fences", "ends"],
+    ids=["lines", "blanks", "blanks before", "backticks", "fences", "ends", "two", "json", "line", "open"],
 )
 async def test_what_looks_like_a_fence_costs_no_more_than_its_length(text: str) -> None:
     """An expression that tries each end would take hours: the test's time limit is the proof."""

@@ -218,6 +218,18 @@ async def test_ids_that_are_none_are_refused(call: Bench) -> None:
             await Bench(call.services, other)("view_output", output_id=given)
 
 
+async def test_a_look_at_a_workflow_without_outputs_says_what_to_do(call: Bench) -> None:
+    batch = (await call("submit_workflow", workflow=slow(), variations=2)).workflow_id
+    with pytest.raises(NotFound, match=f"Workflow {batch} has no outputs yet") as raised:
+        await call("view_output", output_id=batch)
+    assert raised.value.next_step == f'Call wait_for_workflow(workflow_id="{batch}").'
+    await call("cancel_workflow", workflow_id=batch)
+    await call("wait_for_workflow", workflow_id=batch)
+    with pytest.raises(NotFound, match=f"Workflow {batch} has no outputs") as raised:
+        await call("view_output", output_id=batch)
+    assert raised.value.next_step == f'Call workflow_status(workflow_id="{batch}").'
+
+
 async def test_an_engine_that_is_gone_is_an_error_of_the_sheet(
     call: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
