@@ -266,6 +266,15 @@ class ShuttingDown(BridgeError):
     transient = True
 
 
+def file_too_large(limit: int) -> LimitExceeded:
+    """Of a file that comes to the bridge."""
+    return LimitExceeded(
+        f"The file is larger than {limit} bytes.",
+        next_step="Give a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
+        code=ErrorCode.TOO_LARGE,
+    )
+
+
 def unexpected(error_id: str) -> BridgeError:
     """Something that nobody foresaw; the log has it under `error_id`."""
     return BridgeError(

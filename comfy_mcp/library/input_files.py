@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from comfy_mcp.daemon_threads import Apart
 from comfy_mcp.domain.catalog import Output, OutputFile, lasting
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound, file_too_large
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     SUFFIXES,
@@ -32,7 +32,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, is_no_such_type, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
-from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
+from comfy_mcp.library.spool import Received, Spool, copy_unreadable, why
 from comfy_mcp.shares import Shares
 
 WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
@@ -135,7 +135,7 @@ class InputFiles:
         try:
             async with self._disk.opened(lambda: self._folders.open(path, WHAT, ADVICE)) as file:
                 if file.found.st_size > self._limit:
-                    raise too_large(self._limit)
+                    raise file_too_large(self._limit)
                 return await self._keep(_chunks(self._disk, file.stream, fault), path, media, share)
         except TimeoutError as error:
             raise fault(error) from None

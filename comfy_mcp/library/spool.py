@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from comfy_mcp.daemon_threads import Apart
-from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault, file_too_large
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.media_types import HEAD_BYTES
 from comfy_mcp.library.spool_room import OF, PART, Room, mark_of
@@ -88,7 +88,7 @@ class Spool:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > limit:
-                        raise too_large(limit)
+                        raise file_too_large(limit)
                     if size > looked:
                         await self._require_room(size, client, part.name)
                         looked = size + LOOK_BYTES
@@ -241,14 +241,6 @@ def copy_unreadable(error: OSError) -> StoreFault:
     return StoreFault(
         f"The bridge can't read its copy of an input file: {why(error)}.",
         next_step="Try again; if it stays so, check the folder of COMFY_BRIDGE_STATE_DIR.",
-    )
-
-
-def too_large(limit: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"The file is larger than {limit} bytes.",
-        next_step="Give a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
-        code=ErrorCode.TOO_LARGE,
     )
 
 

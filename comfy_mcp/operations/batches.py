@@ -8,7 +8,7 @@ from comfy_mcp.domain.ids import BatchId, JobId, OutputId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import MINE, StatusName, WorkflowResult
+from comfy_mcp.operations.shapes import MINE, StatusName, WaitingForItem, WorkflowResult
 
 if TYPE_CHECKING:
     from comfy_mcp.store import JobView
@@ -124,6 +124,7 @@ def combined(given: str, states: Sequence[WorkflowResult]) -> WorkflowResult:
             "warnings": list(dict.fromkeys(text for each in states for text in each.warnings)),
             "eta_ms": None,
             "eta_range_ms": None,
+            "waiting_for": _waiting_for(status, states),
             "silence": next((each.silence for each in states if each.silence is not None), None),
             "retry_of": None,
             "retried_by": None,
@@ -140,6 +141,14 @@ def _most_telling(states: Sequence[WorkflowResult]) -> WorkflowResult:
             if each.status == status:
                 return each
     return states[0]
+
+
+def _waiting_for(status: StatusName, states: Sequence[WorkflowResult]) -> WaitingForItem | None:
+    """What the first of those that wait, waits for; beside one that runs, its turn is nothing to tell."""
+    for each in states:
+        if each.waiting_for is not None and (status == "queued" or each.waiting_for.reason != "turn"):
+            return each.waiting_for
+    return None
 
 
 def _done(state: WorkflowResult) -> float:

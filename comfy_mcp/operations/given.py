@@ -205,12 +205,7 @@ async def _with_inputs(
     graph, controls = judged.graph, judged.controls
     large = services.checker.is_large(given.text)
     parameters = await beside(large, parameters_of, graph, info, file=given.raw, controls=controls)
-    values = {
-        name: secrets.randbits(32)
-        if "seed" in name and isinstance(value, str | int) and value in _RANDOM
-        else value
-        for name, value in {**inputs, **more}.items()
-    }
+    values = {name: _drawn(name, value) for name, value in {**inputs, **more}.items()}
     new_seeds = new_seeds or (named is not None and named.is_starter)
     seeds = await beside(large, seeds_of, graph, parameters) if new_seeds else ()
     if seeds:  # apart from the rest: an input of the caller's may be the same under another name
@@ -235,6 +230,12 @@ async def _with_inputs(
         vary=partial(_varied, parameters, info, controls),
         seeds=seeds,
     )
+
+
+def _drawn(name: str, value: object) -> object:
+    """A seed where the value asks for any."""
+    is_random = "seed" in name and isinstance(value, str | int) and value in _RANDOM
+    return secrets.randbits(32) if is_random else value
 
 
 def _varied(

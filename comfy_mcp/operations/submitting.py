@@ -294,7 +294,6 @@ async def checked_graph(
     before += files.warnings
     graph, report = judged.graph, judged.report.without_doubts(files.present)
     brings = FOLDER.encode() in text and bool(await beside(large, placed, graph.raw))
-    memory = None
     partners = partner_nodes(graph, report.needed, info)
     warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane, wish)
     context.found.extend(warnings)
@@ -308,9 +307,8 @@ async def checked_graph(
         large=len(text) > large_json.LARGE_BYTES,
         by_engine=info is not None,
     )
-    if lane == LOCAL:
-        memory = await services.store.vram_need(needs.shape)
-        warnings += await memory_warnings(services, memory)
+    memory = await services.store.vram_need(needs.shape) if lane == LOCAL else None
+    warnings += await memory_warnings(services, memory)
     if brings or memory is not None:
         needs = replace(needs, brings=brings, memory=memory)
     return checked, needs, warnings, files.takes

@@ -1,6 +1,7 @@
 """What the machines are doing, and what to fix."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from comfy_mcp import __version__
 from comfy_mcp.domain.spending import MILLION
@@ -16,6 +17,9 @@ from comfy_mcp.operations.shapes import (
     StoreItem,
     SystemResult,
 )
+
+if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
+    from comfy_mcp.driving.engine_reports import EngineReport
 
 WAIT_S = 1.8
 """For a reading of the GPUs; then the last one is shown."""
@@ -45,23 +49,7 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
     return SystemResult(
         version=__version__,
         client=context.caller.client,
-        engines=[
-            EngineItem(
-                id=report.engine,
-                url=report.url,
-                up=report.up,
-                version=report.version,
-                is_comfyui=report.is_comfyui,
-                queue_remaining=report.queue_remaining,
-                driven_by=report.driven_by,
-                error=report.error,
-                labels=list(report.labels),
-                drained=report.drained,
-                events=report.events,
-                age_ms=None if report.age_s is None else round(report.age_s * 1000),
-            )
-            for report in reports
-        ],
+        engines=[_engine(report) for report in reports],
         jobs={status.value: count for status, count in counts.items()},
         foreign_prompts=sum(not each.ours for prompts in queues.values() for each in prompts),
         gpu=in_short(gpu),
@@ -75,6 +63,23 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
         ),
         spending=await _spending(services),
         problems=[*services.engines.problems(reports), *gpu.problems, *memory, *set_aside],
+    )
+
+
+def _engine(report: "EngineReport") -> EngineItem:
+    return EngineItem(
+        id=report.engine,
+        url=report.url,
+        up=report.up,
+        version=report.version,
+        is_comfyui=report.is_comfyui,
+        queue_remaining=report.queue_remaining,
+        driven_by=report.driven_by,
+        error=report.error,
+        labels=list(report.labels),
+        drained=report.drained,
+        events=report.events,
+        age_ms=None if report.age_s is None else round(report.age_s * 1000),
     )
 
 

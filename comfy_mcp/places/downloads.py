@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import aiohttp
 
 from comfy_mcp.domain.addresses import is_public
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, file_too_large
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.places.lookups import Lookups
 
@@ -65,7 +65,7 @@ class Downloads:
             try:
                 async with asyncio.timeout(self._limit_s), _followed(session, url) as response:
                     if (response.content_length or 0) > limit:
-                        raise _too_large(limit)
+                        raise file_too_large(limit)
                     yield Downloaded(name=_name(response), response=response)
             except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
                 if sockets.refused is not None:
@@ -169,12 +169,4 @@ def _refused(url: str, host: str) -> InvalidInput:
         f"{_shown(url)} leads to {host}, which is not on the public internet.",
         next_step=f"Give a path or another URL; {_SETTING}=true allows private addresses.",
         code=ErrorCode.PATH_NOT_ALLOWED,
-    )
-
-
-def _too_large(limit: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"The file is larger than {limit} bytes.",
-        next_step="Give a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
-        code=ErrorCode.TOO_LARGE,
     )

@@ -5,6 +5,7 @@ position in the log; on other messages it is the position up to which this strea
 """
 
 import json
+from functools import partial
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -169,32 +170,17 @@ def wire_text(message: Message) -> str:
 def message_of(stored: StoredEvent, beside: Described = Described()) -> WorkflowMessage | None:  # noqa: B008
     """The message about an event; None where the contract has none."""
     event, seq = stored.event, stored.seq
+    queued = partial(WorkflowQueued, seq=seq, workflow_id=event.job_id, timestamp=event.at)
     match event:
         case JobQueued(after=(_, *_)):
-            return WorkflowQueued(
-                seq=seq,
-                workflow_id=event.job_id,
-                queue_position=None,
-                waiting_for=parents_item(event.after),
-                batch=event.batch,
-                timestamp=event.at,
-            )
+            return queued(queue_position=None, waiting_for=parents_item(event.after), batch=event.batch)
         case JobQueued() | JobRequeued() | PriorityChanged():
-            return WorkflowQueued(
-                seq=seq,
-                workflow_id=event.job_id,
-                queue_position=beside.position,
-                batch=event.batch if isinstance(event, JobQueued) else None,
-                timestamp=event.at,
-            )
+            batch = event.batch if isinstance(event, JobQueued) else None
+            return queued(queue_position=beside.position, batch=batch)
         case JobWaiting():
             why = event.waiting_for
-            return WorkflowQueued(
-                seq=seq,
-                workflow_id=event.job_id,
-                queue_position=beside.position,
-                waiting_for=None if why is None else waiting_item(why),
-                timestamp=event.at,
+            return queued(
+                queue_position=beside.position, waiting_for=None if why is None else waiting_item(why)
             )
         case JobStarted():
             return WorkflowStarted(seq=seq, workflow_id=event.job_id, timestamp=event.at)

@@ -4,9 +4,9 @@ themselves, or whose values are of another kind than their controls.
 
 from typing import Any
 
-from tests.editor.cases import (
+from tests.editor.cases import CASES
+from tests.editor.nodes import (
     BYPASSED,
-    CASES,
     MUTED,
     Node,
     control,

@@ -9,7 +9,7 @@ import pytest
 
 from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.widgets import Widget, widgets_of
-from tests.editor.cases import image, node, save, workflow
+from tests.editor.nodes import image, node, save, workflow
 from tests.editor.record import PAGE, table
 from tests.editor.recorded import (
     ENGINE,

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.widgets import widgets_of
-from tests.editor.cases import control, image, node, output, socket, subgraph, workflow
+from tests.editor.nodes import control, image, node, output, socket, subgraph, workflow
 
 AT = {"year": 2026, "month": 1, "day": 2, "hour": 15, "minute": 4, "second": 5}
 """The date of the recordings."""

@@ -37,15 +37,6 @@ def opened(preview: Preview) -> Image.Image:
     return image.convert("RGBA")
 
 
-WHITE: dict[str, float | tuple[float, ...]] = {
-    "CMYK": (0, 0, 0, 0),
-    "YCbCr": (255, 128, 128),
-    "RGB": (255, 255, 255),
-    "I;16": 65535,
-    "F": 1.0,
-}
-
-
 @pytest.mark.parametrize(
     ("mode", "name"),
     [

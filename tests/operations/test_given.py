@@ -14,9 +14,7 @@ from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.operations.context import Caller
 from tests.operations.conftest import Bench
 from tests.operations.test_finding import save
-from tests.support.graphs import picture, slow
-
-WITH_SEED = slow(steps=1, step_ms=1)
+from tests.support.graphs import picture
 
 
 def ui_file() -> dict[str, Any]:

@@ -11,20 +11,12 @@ from comfy_mcp.store import ClaimOffer, Lease, Store, choosing, claims, turns
 from comfy_mcp.store.connection import Connection
 from tests.store.test_claims_placing import Engine, needs
 from tests.store.test_claims_placing import add as add_of
-from tests.store.test_due import held
-from tests.store.test_heads import SIZES, STEPS, sqlite_only
-from tests.store.test_vram import BIG, SMALL, add, admission, claimed, job, learn, look
+from tests.store.test_heads import SIZES, STEPS, held, sqlite_only
+from tests.store.test_vram import BIG, SMALL, add, admission, claimed, job, look, taught
 from tests.support.jobs import new_prompt_id, queued_event, submission
 from tests.support.leases import lease_on
 
-
-@pytest.fixture
-async def taught(store: Store) -> Lease:
-    """Big ones needed 20 GiB, small ones 2."""
-    lease = await lease_on(store)
-    await learn(store, lease, BIG, 20)
-    await learn(store, lease, SMALL, 2)
-    return lease
+__all__ = ["taught"]
 
 
 async def fill(store: Store, count: int) -> None:

@@ -3,11 +3,9 @@
 Counted are the steps of SQLite's virtual machine.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.webhooks import EVENTS, ClientWebhook, DeliveryQuery, DeliveryState, Webhook
 from comfy_mcp.store import Store, due, outbox
 from comfy_mcp.store.connection import Connection
-from tests.store.test_heads import SIZES, STEPS, sqlite_only, steps_of
+from tests.store.test_heads import SIZES, STEPS, held, sqlite_only, steps_of
 from tests.support.jobs import new_job_id, new_prompt_id, queued_event, started, submission
 from tests.support.leases import lease_on
 
@@ -124,21 +122,6 @@ async def owe(store: Store, count: int) -> None:
     event = queued_event(client="mean")
     events = [replace(event, job_id=new_job_id(), webhook=Webhook(events=EVENTS)) for _ in range(count)]
     await store.add_jobs([submission(each, max_queued=100_000) for each in events])
-
-
-@contextmanager
-def held(store: Store) -> Iterator[list[int]]:
-    """The steps of each transaction of the writer."""
-    write, found = store._writer.do, list[int]()
-
-    async def counted(work: Callable[[Connection], Any]) -> Any:
-        result: list[Any] = []
-        found.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
-        return result[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store._writer, "do", counted)
-        yield found
 
 
 @sqlite_only

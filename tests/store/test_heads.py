@@ -4,7 +4,8 @@ Counted are the steps of SQLite's virtual machine.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,21 @@ def steps_of(connection: Connection, work: Callable[[], object]) -> int:
     finally:
         connection.driver_connection.set_progress_handler(None, 1)
     return steps
+
+
+@contextmanager
+def held(store: Store) -> Iterator[list[int]]:
+    """The steps of each transaction of the writer."""
+    write, found = store._writer.do, list[int]()
+
+    async def counted(work: Callable[[Connection], Any]) -> Any:
+        result: list[Any] = []
+        found.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
+        return result[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store._writer, "do", counted)
+        yield found
 
 
 async def claim(store: Store, lease: Lease, chooser: Chooser | None = None, *, admitted: bool = False) -> Any:

@@ -1,7 +1,6 @@
 """What shapes needed, and claims that pass over jobs for want of memory."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +30,7 @@ from comfy_mcp.store import (
 )
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.core import made
-from tests.store.test_heads import STEPS, steps_of
+from tests.store.test_heads import STEPS, held
 from tests.support.gpus import GIB
 from tests.support.jobs import (
     GRAPH,
@@ -194,28 +193,19 @@ async def test_who_does_not_fit_is_passed_over_and_told_and_those_behind_go_on(
 
 @pytest.mark.parametrize("kind", ["wal"], indirect=True)
 async def test_where_nothing_fits_the_writer_is_held_as_long_however_many_wait(
-    store: Store, taught: Lease, monkeypatch: pytest.MonkeyPatch
+    store: Store, taught: Lease
 ) -> None:
-    held: list[int] = []
-    write = store._writer.do
-
-    async def counted(work: Callable[[Connection], Any]) -> Any:
-        result: list[Any] = []
-        held.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
-        return result[0]
-
+    found = list[int]()
     for size in (holds.MARKED_AT_ONCE, 800):
         events = [replace(queued_event(), shape=BIG) for _ in range(size)]
         await store.add_jobs([submission(event, max_queued=1_000) for event in events])
-        with monkeypatch.context() as patch:
-            patch.setattr(store._writer, "do", counted)
+        with held(store) as steps:
             assert await look(store, taught, admission(10)) is None
-    few, many = held
-    assert many <= 1.1 * few + STEPS, held
-    while held:
-        held.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(store._writer, "do", counted)
+        found += steps
+    few, many = found
+    assert many <= 1.1 * few + STEPS, found
+    while steps:
+        with held(store) as steps:
             assert await look(store, taught, admission(10)) is None
     assert (await store.backlog()).held == 850, "each job says what it waits for, and then nothing is written"
     with pytest.raises(Fenced):

@@ -33,7 +33,10 @@ def set_webhook(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> No
 @options.as_json
 @click.pass_obj
 def rotate_webhook(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
-    """Make a new secret and print it. The old one signs too for a day."""
+    """Make a new secret and print it. The old one signs too for a day.
+
+    Without a webhook it is the first one: it signs what `submit --webhook URL` and `run --webhook URL` send.
+    """
     from comfy_mcp.cli import webhooks as commands
 
     operation = "rotate_webhook_secret"

@@ -191,7 +191,14 @@ class WorkflowResult(Result):
         head = f"Workflow {self.workflow_id}{f' ({self.name})' if self.name else ''}: {self.status}"
         said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
         warned = f" Warning: {' '.join(said)}" if said else ""
-        each = f" Of {len(self.workflows)} workflows: {counted(self.workflows)}." if self.workflows else ""
+        why = (
+            f" ({self.waiting_for.message.rstrip('.')})"
+            if self.waiting_for and self.status != "queued"
+            else ""
+        )
+        each = (
+            f" Of {len(self.workflows)} workflows: {counted(self.workflows)}{why}." if self.workflows else ""
+        )
         said_of_all = f"{head}{self._facts()}.{each}{saved_as(self.saved)} {self.next_step or ''}"
         return said_of_all.strip() + warned
 

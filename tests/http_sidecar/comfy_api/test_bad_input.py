@@ -17,7 +17,6 @@ from tests.support.sidecar import Answer, Sidecar, open_sidecar
 
 ASSETS, JOBS = f"{API}/assets", f"{API}/jobs"
 LIMIT = 64 * 1024
-BOUNDARY = b"xyz"
 HEAD = (
     b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n'
     b"Content-Type: image/png\r\n\r\n"
