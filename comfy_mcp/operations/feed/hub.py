@@ -30,6 +30,9 @@ READ_LIMIT = 500
 POLL_S = 0.025
 """Pause between two reads of the database's change counter: how late a process learns what another wrote."""
 
+STEPS_S = 0.25
+"""Pause between two reads of how far the jobs of other processes are: these write it once a second."""
+
 COMMITS_KEPT = 64
 """Commits of this process that wait to be handed out. Beyond it the oldest go: the log still has them."""
 
@@ -108,6 +111,9 @@ class Hub:
         self._behind = False
         """The log has events of others."""
         self._steps: dict[JobId, StoredEvent] = {}
+        self._steps_at = float("-inf")
+        """When those of other processes are read again, if they may have changed."""
+        self._steps_changed = False
 
     @contextlib.contextmanager
     def subscribe(self, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Subscription]:
@@ -153,6 +159,9 @@ class Hub:
                     self._behind = False
                     with self._again_if_it_fails():
                         await self._read()
+                if self._steps_changed and self._are_due():
+                    with self._again_if_it_fails():
+                        await self._read_steps()
         finally:
             self._timer.cancel()
 
@@ -180,6 +189,8 @@ class Hub:
             version = self._store.data_version()
             if version != self._version:
                 self._version, self._behind = version, True
+                self._steps_changed = True
+            if self._behind or (self._steps_changed and self._are_due()):
                 self._woken.set()
 
     @contextlib.contextmanager
@@ -209,15 +220,19 @@ class Hub:
                 self._hand_out(event)
             if len(events) < READ_LIMIT:
                 break
-        if self._subscriptions:
-            await self._read_steps()
+
+    def _are_due(self) -> bool:
+        """The steps of other processes: somebody follows, and they were not read just now."""
+        return bool(self._subscriptions) and asyncio.get_running_loop().time() >= self._steps_at
 
     async def _read_steps(self) -> None:
         """What other processes have written of the progress of their jobs."""
+        self._steps_changed = False
         seq, steps = await self._store.others_steps()
         if seq != self._seq:  # a step must come neither before the events before it, nor after its job's end
             self._version = -1  # read all of it again
             return
+        self._steps_at = asyncio.get_running_loop().time() + STEPS_S
         for step in steps:
             if step.progress > 0 or step.node_id is not None:
                 self._hand_out(StoredEvent(seq=self._seq, event=step, volatile=True))
