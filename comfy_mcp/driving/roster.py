@@ -110,7 +110,8 @@ class Roster:
 
     def equipment(self) -> Mapping[EngineId, Equipment]:
         """What each engine has, as far as is known."""
-        return {place.engine: equipment_of(place) for place in self.pool.all()}
+        known = {each.engine: each for each in self._means.fleet.equipment()}
+        return {place.engine: known.get(place.engine) or equipment_of(place) for place in self.pool.all()}
 
     def troubles(self) -> Iterator[tuple[EngineId, Trouble | None]]:
         """What is wrong with each engine, as far as this process knows."""

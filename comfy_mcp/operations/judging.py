@@ -70,7 +70,7 @@ def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
             f"There is no engine {wish.engine!r}.",
             next_step=f"Ask for one of {', '.join(everyone)}, or for none.",
         )
-    able = {engine: each for engine, each in everyone.items() if wish.allows(each)}
+    able = {engine: each for engine, each in everyone.items() if wish.allows(each)} if wish else everyone
     if everyone and not able:
         labels = sorted({label for each in everyone.values() for label in each.labels})
         raise InvalidInput(

@@ -192,7 +192,7 @@ def claimed(job: Job, lease: Lease, prompt_id: PromptId, now: int) -> JobClaimed
 
 def begin_attempt(connection: Connection, lease: Lease, job: Job, stream_id: str | None, now: int) -> None:
     """Of a job that was just claimed."""
-    connection.execute(
+    connection.send(
         _INSERT_ATTEMPT,
         {
             "job_id": job.id,
@@ -210,7 +210,7 @@ def begin_attempt(connection: Connection, lease: Lease, job: Job, stream_id: str
 def keep_reference(connection: Connection, lease: Lease, prompt_id: PromptId, reference: str) -> None:
     """Raises Fenced."""
     leases.verify(connection, lease)
-    connection.execute(
+    connection.send(
         _KEEP_REFERENCE, {"b_prompt_id": prompt_id, "b_fence": lease.fence, "b_reference": reference}
     )
 
@@ -219,7 +219,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
     """What the engine has, or may have, from whoever drove it before; oldest claim first. What can't be read
     ends. Raises Fenced."""
     leases.verify(connection, lease)
-    connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
+    connection.send(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
     found = [each for row in rows if (each := _readable(connection, row)) is not None]
     return [

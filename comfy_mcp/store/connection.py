@@ -274,6 +274,11 @@ class Connection:
         """The number of the row that the statement has inserted; 0 if it is none that counts them."""
         return 0 if rows else self._cursor.lastrowid or 0
 
+    def send(self, statement: Statement, values: Values = _NONE) -> None:
+        """`execute` for which nobody needs an answer. A server gets it with what is executed next, and what
+        is wrong with it is raised there."""
+        self.execute(statement, values)
+
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
         self._cursor.executemany(statement.plan(rows[0], self.dialect).text, rows)
 
@@ -288,7 +293,7 @@ class Connection:
 
     def begin(self) -> None:
         self.notes = Notes()
-        self._cursor.execute(self._begin)
+        self._control(self._begin)
 
     @property
     def is_lost(self) -> bool:
@@ -312,25 +317,38 @@ class Connection:
             self._commit()
         except BaseException:
             if self.in_transaction:
-                self._cursor.execute("ROLLBACK")
+                self._roll_back()
             raise
         return result
 
+    def _roll_back(self) -> None:
+        self._control("ROLLBACK")
+
     def _commit(self) -> None:
-        self._cursor.execute("COMMIT")
+        self._control("COMMIT")
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What was done inside is undone if it raises, and nothing else."""
-        self._cursor.execute("SAVEPOINT piece")
+        self._control("SAVEPOINT piece")
         try:
             yield
+            self._answers()
         except BaseException:
             if self.in_transaction:
-                self._cursor.execute("ROLLBACK TO piece")
-                self._cursor.execute("RELEASE piece")
+                self._undo()
             raise
-        self._cursor.execute("RELEASE piece")
+        self._control("RELEASE piece")
+
+    def _undo(self) -> None:
+        self._control("ROLLBACK TO piece")
+        self._control("RELEASE piece")
+
+    def _control(self, text: str) -> None:
+        self._cursor.execute(text)
+
+    def _answers(self) -> None:
+        """Of all that was sent."""
 
     def close(self) -> None:
         self.driver_connection.close()

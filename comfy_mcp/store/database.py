@@ -1,5 +1,6 @@
 """What the store needs of a database, and which one the settings name."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,10 @@ class Database(Protocol):
 
         For the loop's own thread: it never waits.
         """
+        ...
+
+    def on_change(self, tell: Callable[[], None]) -> bool:
+        """`tell` is called, in any thread, when `data_version` has changed. False: it has to be asked."""
         ...
 
     def sizes(self) -> dict[str, int]:

@@ -62,7 +62,7 @@ def remember_use(connection: Connection, use: Idempotency, job_id: JobId, positi
         "position": position,
         "created_at": at,
     }
-    connection.execute(_REMEMBER, values)
+    connection.send(_REMEMBER, values)
 
 
 def forget_uses(connection: Connection, before: int) -> int:

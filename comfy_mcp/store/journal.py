@@ -101,7 +101,7 @@ def apply(
     changes = _changes(before, happened)
     after = changes[-1][1]
     if before is None:
-        connection.execute(_INSERT, {**job_values(after), **(columns or {})})
+        connection.send(_INSERT, {**job_values(after), **(columns or {})})
     else:
         _update(connection, before, after, by)
     _happened(connection, before, changes)
@@ -125,8 +125,8 @@ def set_aside(connection: Connection, row: AnyRow) -> Job:
     at = connection.execute(_NOW).scalar_one()
     job = salvaged(row, at=at)
     connection.notes.count = None
-    connection.execute(_REWRITE, {**job_values(job), "b_seq": row.seq})
-    connection.execute(_END_ATTEMPTS, {"b_job_id": job.id, "b_at": at})
+    connection.send(_REWRITE, {**job_values(job), "b_seq": row.seq})
+    connection.send(_END_ATTEMPTS, {"b_job_id": job.id, "b_at": at})
     if job.failure is not None:
         end = JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=job.failure)
         before = replace(job, status=JobStatus.QUEUED)
@@ -190,7 +190,7 @@ def _append(connection: Connection, before: Job | None, changes: Sequence[_Chang
     left = connection.notes
     final = changes[-1][1].is_final
     if final and before is not None and _may_have_progressed(before):
-        connection.execute(_DROP_PROGRESS, {"b_job_id": before.id})
+        connection.send(_DROP_PROGRESS, {"b_job_id": before.id})
         left.appended = tuple(each for each in left.appended if not _is_progress_of(before, each))
     for job, _, event in changes:
         if final and isinstance(event, JobProgressed):
@@ -219,7 +219,7 @@ Reaction = Callable[[Connection, Job | None, Job, JobEvent], None]
 
 def _end_attempt(connection: Connection, before: Job | None, after: Job, event: JobEvent) -> None:
     if before is not None and before.is_claimed and not after.is_claimed:
-        connection.execute(
+        connection.send(
             _END_ATTEMPT,
             {"b_job_id": before.id, "b_attempt": before.attempt, "b_state": event.type, "b_at": event.at},
         )
@@ -246,7 +246,7 @@ def _tag(connection: Connection, _before: Job | None, _after: Job, event: JobEve
 
 def _mark_retried(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
     if isinstance(event, JobQueued) and after.retry_of is not None:
-        connection.execute(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
+        connection.send(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
 
 
 def _post(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:

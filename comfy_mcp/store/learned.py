@@ -43,7 +43,7 @@ def observe(connection: Connection, observed: Mapping[str, Sequence[float]]) -> 
         for value in values:
             count += 1
             mean += (value - mean) / min(count, MEMORY)
-        connection.execute(_PUT, {"class_type": name, "count": count, "mean_ms": mean})
+        connection.send(_PUT, {"class_type": name, "count": count, "mean_ms": mean})
 
 
 def file_hash(connection: Connection, path: str, size: int, mtime_ns: int) -> str | None:

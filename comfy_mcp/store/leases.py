@@ -104,7 +104,7 @@ def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float)
 def renew(connection: Connection, holder: str, ttl_s: float) -> dict[EngineId, int]:
     """All leases of a process, however many engines it drives; also those that have expired but that nobody
     took. The fences of the engines that it holds."""
-    connection.execute(_RENEW, {"b_holder": holder, "ttl_ms": _ms(ttl_s)})
+    connection.send(_RENEW, {"b_holder": holder, "ttl_ms": _ms(ttl_s)})
     return {row.engine: row.fence for row in connection.execute(_HELD, {"b_holder": holder})}
 
 

@@ -110,7 +110,7 @@ def _write(
         },
     )
     values = {"graph": texts.graph, "needs": needs_text(needs), "submitted": texts.submitted}
-    connection.execute(_INSERT_GRAPH, {"job_id": job.id, **values})
+    connection.send(_INSERT_GRAPH, {"job_id": job.id, **values})
     return job
 
 

@@ -132,7 +132,7 @@ def charge(connection: Connection, attempt: Job, end: JobEvent) -> None:
     seconds = gpu_seconds_of(attempt, end)
     if seconds:
         use = {"b_seconds": seconds, "b_at": end.at, "b_until": day_end(end.at)}
-        connection.execute(_CHARGE, {"b_name": storable(attempt.client), **use})
+        connection.send(_CHARGE, {"b_name": storable(attempt.client), **use})
 
 
 def use_of(connection: Connection, clients: Collection[str], now: int) -> Mapping[ClientId, ClientUse]:

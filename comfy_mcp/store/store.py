@@ -6,6 +6,7 @@ commits or rolls back as a whole. Every method raises StoreFault when the databa
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -334,6 +335,24 @@ class Store(DriverSide):
         self._readers.check_open()
         self._database.check_identity_lately()
         return self._database.data_version()
+
+    def on_change(self, callback: Callable[[], None]) -> bool:
+        """`callback` runs on the loop when `data_version` has changed. False: it has to be asked."""
+        loop, told = asyncio.get_running_loop(), False
+
+        def call() -> None:
+            nonlocal told
+            told = False
+            callback()
+
+        def tell() -> None:
+            nonlocal told
+            if not told:
+                told = True
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(call)
+
+        return self._database.on_change(tell)
 
     def _exact_version(self) -> int:
         """What is remembered under it is what would be read now; -1: nothing is remembered.

@@ -16,7 +16,7 @@ def put(connection: Connection, event: JobEvent) -> None:
     """Those of a new job."""
     if isinstance(event, JobQueued):
         for each in event.tags:
-            connection.execute(_INSERT, {"job_id": event.job_id, "tag": text_of(*each)})
+            connection.send(_INSERT, {"job_id": event.job_id, "tag": text_of(*each)})
 
 
 def text_of(name: str, value: str) -> str:

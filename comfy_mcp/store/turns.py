@@ -116,7 +116,7 @@ def none_yet(*, fair: bool) -> int:
 def begin(connection: Connection, job: Job, none: int) -> None:
     """From now on it has a turn, as if it had come now. `none` is what `none_yet` said."""
     turn = new_turn(connection, job, fair=none != _BY_AGE)
-    connection.execute(_BEGIN, {"b_id": job.id, "b_tag": turn.tag})
+    connection.send(_BEGIN, {"b_id": job.id, "b_tag": turn.tag})
 
 
 _FAIR, _BY_AGE = 0, -1
@@ -130,18 +130,18 @@ def change(
     new = new_turn(connection, replace(before, priority=priority), fair=fair)
     old: int = connection.execute(_TAG, {"b_id": before.id}).scalar_one()
     after = write()
-    connection.execute(_BEGIN, {"b_id": before.id, "b_tag": new.tag})
+    connection.send(_BEGIN, {"b_id": before.id, "b_tag": new.tag})
     if before.attempt == 0:
-        connection.execute(_MOVE_UP, {**_queue(before), "b_tag": next_tag(old, claimed=False)})
+        connection.send(_MOVE_UP, {**_queue(before), "b_tag": next_tag(old, claimed=False)})
     return after
 
 
 def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:
     """The job has its turn, the first one. `more`: others wait in its lane."""
     values = {"lane": job.lane, "priority": job.priority.rank, "client": storable(job.client), "tag": tag}
-    connection.execute(_CLAIMED, values)
+    connection.send(_CLAIMED, values)
     if more:
-        connection.execute(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=True)})
+        connection.send(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=True)})
 
 
 def passed(connection: Connection, lane: str) -> Mapping[int, int]:
@@ -153,15 +153,15 @@ def passes(connection: Connection, job: Job, before: Mapping[int, int], waiting:
     """The job was claimed. `waiting`: the lower priorities of its lane of which jobs wait; `before`: what
     `passed` said."""
     if job.priority.rank in before:
-        connection.execute(_SERVED, {"b_lane": job.lane, "b_priority": job.priority.rank})
+        connection.send(_SERVED, {"b_lane": job.lane, "b_priority": job.priority.rank})
     for rank in waiting:
-        connection.execute(_PASS, {"lane": job.lane, "priority": rank, "claims": 1})
+        connection.send(_PASS, {"lane": job.lane, "priority": rank, "claims": 1})
 
 
 def ended_unclaimed(connection: Connection, job: Job) -> None:
     """The job waits no more and never had a turn."""
     tag: int = connection.execute(_TAG, {"b_id": job.id}).scalar_one()
-    connection.execute(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=False)})
+    connection.send(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=False)})
 
 
 def forget(connection: Connection) -> None:

@@ -44,7 +44,7 @@ def learn(connection: Connection, job: Job, happened: JobEvent) -> None:
     peaks = [] if row is None else list(json.loads(row.peaks))
     peaks = [*peaks, held_bytes][-KEPT_PEAKS:]
     values = {"peaks": json.dumps(peaks), "need_bytes": need_of(peaks), "seen_at": happened.at}
-    connection.execute(_PUT, {"shape": shape, **values})
+    connection.send(_PUT, {"shape": shape, **values})
 
 
 def forget(connection: Connection, kept: int) -> None:

@@ -30,6 +30,9 @@ READ_LIMIT = 500
 POLL_S = 0.025
 """Pause between two reads of the database's change counter: how late a process learns what another wrote."""
 
+STEPS_S = 0.25
+"""Pause between two reads of how far the jobs of other processes are: these write it once a second."""
+
 COMMITS_KEPT = 64
 """Commits of this process that wait to be handed out. Beyond it the oldest go: the log still has them."""
 
@@ -42,6 +45,7 @@ class EventLog(Protocol):
     ) -> list[StoredEvent]: ...
     async def last_seq(self) -> int: ...
     def data_version(self) -> int: ...
+    def on_change(self, callback: Callable[[], None]) -> bool: ...
     async def others_steps(self) -> tuple[int, list[JobProgressed]]: ...
     def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None: ...
 
@@ -103,11 +107,17 @@ class Hub:
         self._listeners: list[Callable[[StoredEvent], None]] = []
         self._committed: deque[Sequence[StoredEvent]] = deque(maxlen=COMMITS_KEPT)
         self._woken = asyncio.Event()
+        self._polls = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked_at = 0.0
         self._seq = 0
         self._version = -1
         self._behind = False
         """The log has events of others."""
         self._steps: dict[JobId, StoredEvent] = {}
+        self._steps_at = float("-inf")
+        """When those of other processes are read again, if they may have changed."""
+        self._steps_changed = False
 
     @contextlib.contextmanager
     def subscribe(self, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Subscription]:
@@ -144,7 +154,8 @@ class Hub:
 
     async def run(self) -> None:
         """Follow the log until cancelled. A store that fails is tried again, for ever."""
-        self._look_later()
+        self._polls = not self._store.on_change(self._look_soon)
+        self._look_soon()
         try:
             while True:
                 await self._woken.wait()
@@ -153,8 +164,14 @@ class Hub:
                     self._behind = False
                     with self._again_if_it_fails():
                         await self._read()
+                if self._steps_changed and self._are_due():
+                    with self._again_if_it_fails():
+                        await self._read_steps()
+                elif self._steps_changed:
+                    self._look_for_steps()
         finally:
-            self._timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
 
     def _own(self, events: Sequence[StoredEvent]) -> None:
         if self._committed or not self._follows(events):
@@ -169,18 +186,38 @@ class Hub:
         first = next((event.seq for event in events if not event.volatile), 0)
         return first <= self._seq + 1
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._poll_s, self._look)
+    def _look_soon(self) -> None:
+        """However much is committed, the log is not read more often than each `poll_s`."""
+        self._look_at(self._looked_at + self._poll_s)
+
+    def _look_at(self, when: float) -> None:
+        """Then, or earlier."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._look)
 
     def _look(self) -> None:
-        """Wake the reader if somebody else has committed. It is one step of the loop: an idle process does
-        little else, 40 times a second."""
-        self._look_later()
+        """Wake the reader if somebody else has committed. Where the store does not say so, it is looked for
+        all the time. It is one step of the loop: an idle process does little else, 40 times a second."""
+        self._looked_at, self._timer = asyncio.get_running_loop().time(), None
         with self._again_if_it_fails():
             version = self._store.data_version()
             if version != self._version:
                 self._version, self._behind = version, True
-                self._woken.set()
+                self._steps_changed = True
+        if self._behind or (self._steps_changed and self._are_due()):
+            self._woken.set()
+        elif self._steps_changed:
+            self._look_for_steps()
+        if self._polls:
+            self._look_soon()
+
+    def _look_for_steps(self) -> None:
+        """Once they are due."""
+        if self._subscriptions:
+            self._look_at(max(self._steps_at, self._looked_at + self._poll_s))
 
     @contextlib.contextmanager
     def _again_if_it_fails(self) -> Iterator[None]:
@@ -189,7 +226,11 @@ class Hub:
             yield
         except StoreFault as fault:
             log.warning("event_log_unreadable", code=fault.code.value, error=str(fault))
-            self._version = -1
+            self._read_again()
+
+    def _read_again(self) -> None:
+        self._version = -1
+        self._look_soon()
 
     def _follow_own(self) -> bool:
         """Hand out what this process has committed. False: something before it is only in the log."""
@@ -209,15 +250,19 @@ class Hub:
                 self._hand_out(event)
             if len(events) < READ_LIMIT:
                 break
-        if self._subscriptions:
-            await self._read_steps()
+
+    def _are_due(self) -> bool:
+        """The steps of other processes: somebody follows, and they were not read just now."""
+        return bool(self._subscriptions) and asyncio.get_running_loop().time() >= self._steps_at
 
     async def _read_steps(self) -> None:
         """What other processes have written of the progress of their jobs."""
+        self._steps_changed = False
         seq, steps = await self._store.others_steps()
         if seq != self._seq:  # a step must come neither before the events before it, nor after its job's end
-            self._version = -1  # read all of it again
+            self._read_again()
             return
+        self._steps_at = asyncio.get_running_loop().time() + STEPS_S
         for step in steps:
             if step.progress > 0 or step.node_id is not None:
                 self._hand_out(StoredEvent(seq=self._seq, event=step, volatile=True))

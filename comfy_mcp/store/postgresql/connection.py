@@ -3,17 +3,27 @@
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg.adapt import Dumper
 from psycopg.pq import TransactionStatus
 
-from comfy_mcp.store.connection import AnyRow, Connection, Dialect, Plan
+from comfy_mcp.store.connection import (
+    Connection,
+    Dialect,
+    Result,
+    Statement,
+    Values,
+    row_type,
+)
 from comfy_mcp.store.postgresql.compiled import SQL
+from comfy_mcp.store.postgresql.statements import Statements, columns
+
+if TYPE_CHECKING:
+    from comfy_mcp.store.core import Core
 
 POSTGRESQL = Dialect(name="postgresql", place="%%(%s)s", parameter=re.compile(r"%\((\w+)\)s"), known=SQL)
 
@@ -25,19 +35,14 @@ BEGIN_WRITING = f"BEGIN; SELECT {STORE_LOCK}"
 
 T = TypeVar("T")
 
+UNUSED_S = 1.0
+"""A connection that was not used for this time is tried before it is used."""
+
+_NONE: Values = {}
+
 
 class Lost(psycopg.OperationalError):
     """The transaction was rolled back where a COMMIT was expected."""
-
-
-class _Number(Dumper):
-    """The server takes the type from the column. Otherwise one statement is several to it, by the size of
-    its numbers."""
-
-    oid = 0
-
-    def dump(self, obj: Any) -> bytes:
-        return str(obj).encode()
 
 
 class ServerConnection(Connection):
@@ -46,13 +51,40 @@ class ServerConnection(Connection):
     dialect = POSTGRESQL
 
     def __init__(self, driver_connection: "psycopg.Connection[Any]", *, begin: str, notify: str = "") -> None:
-        driver_connection.adapters.register_dumper(int, _Number)
         super().__init__(driver_connection, begin=begin)
-        self._end = f'NOTIFY "{notify}"; COMMIT' if notify else "COMMIT"
+        self._statements = Statements(driver_connection)
+        self._writes = begin != BEGIN_READING
+        self._notify = f'NOTIFY "{notify}"' if notify else ""
+        self._used = float("-inf")
+        self._committing = False
+        """A COMMIT of reads was sent, and its answer was not waited for."""
         self.pid = driver_connection.info.backend_pid
         """Of the server's process."""
         self.since: float | None = None
         """When the running transaction began, monotonic seconds."""
+
+    def execute(self, statement: "Statement | Core", values: Values = _NONE) -> Result:
+        plan = (statement if isinstance(statement, Statement) else Statement(statement)).plan(
+            values, POSTGRESQL
+        )
+        answer = self._statements.run(*plan.bound(values))
+        if not answer.nfields:
+            return Result([], answer.command_tuples or 0, 0)
+        if plan.row is None:
+            plan.row = row_type(columns(answer))
+        rows = self._statements.rows(answer, plan.row)
+        return Result(rows, len(rows), rows[0][0] if plan.text.endswith(" RETURNING seq") else 0)
+
+    def send(self, statement: Statement, values: Values = _NONE) -> None:
+        self._statements.send(*statement.plan(values, POSTGRESQL).bound(values))
+
+    def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
+        for row in rows:
+            self.send(statement, row)
+
+    def exec_driver_sql(self, text: str, values: Sequence[Any] | Values = ()) -> Result:
+        self._statements.answers()
+        return super().exec_driver_sql(text, values or None)  # type: ignore[arg-type]  # several statements
 
     @property
     def is_lost(self) -> bool:
@@ -63,32 +95,59 @@ class ServerConnection(Connection):
         status = self.driver_connection.pgconn.transaction_status
         return status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
-    def _new_row(self, plan: Plan, rows: list[AnyRow]) -> int:
-        return int(rows[0][0]) if plan.text.endswith(" RETURNING seq") else 0
-
     def begin(self) -> None:
+        """Of reads: with the first of them, unless the server may have ended the connection meanwhile."""
         self.since = monotonic()
         try:
+            if self._committing:
+                self._committing = False
+                self._statements.answers()
+            self._statements.forget()
             super().begin()
+            if self._writes or self.since - self._used > UNUSED_S or self._statements.was_told:
+                self._statements.answers()
         except BaseException:
             self.since = None
             if self.in_transaction:  # it began, and waited for the lock in vain
-                self._cursor.execute("ROLLBACK")
+                self._roll_back()
             raise
 
     def finish(self, work: Callable[[Connection], T]) -> T:
         try:
             return super().finish(work)
         finally:
-            self.since = None
+            self._used, self.since = monotonic(), None
 
     def _commit(self) -> None:
         """A transaction in which a statement failed would be rolled back without an error."""
-        self._cursor.execute(self._end if self.notes.appended else "COMMIT")
-        while self._cursor.nextset():
-            pass
-        if self._cursor.statusmessage != "COMMIT":
+        if self._notify and self.notes.appended:
+            self._statements.send(self._notify)
+        if not self._writes:
+            self._statements.send("COMMIT")
+            self._statements.sync()
+            self._committing = True
+        elif self._statements.run("COMMIT").command_status != b"COMMIT":
             raise Lost("the transaction was rolled back")
+
+    def _roll_back(self) -> None:
+        self._drop()
+        self._statements.run("ROLLBACK")
+
+    def _undo(self) -> None:
+        self._drop()
+        super()._undo()
+
+    def _control(self, text: str) -> None:
+        for each in text.split("; "):
+            self._statements.send(each)
+
+    def _answers(self) -> None:
+        self._statements.answers()
+
+    def _drop(self) -> None:
+        """What was sent fails or not: it is undone."""
+        with suppress(psycopg.Error):
+            self._statements.answers()
 
     def cut(self) -> None:
         """From any thread: whoever waits for the server's answer gets an error. A network that swallows what

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -95,6 +96,10 @@ class ServerDatabase:
 
     def data_version(self) -> int:
         return self._wakeups.version
+
+    def on_change(self, tell: Callable[[], None]) -> bool:
+        self._wakeups.tell = tell
+        return True
 
     def sizes(self) -> dict[str, int]:
         with self.translated(), self._server.connect() as connection:

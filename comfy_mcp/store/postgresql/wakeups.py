@@ -3,6 +3,7 @@
 NOTIFY only says "look again". Whoever misses one looks all the same, LOOK_AGAIN_S later.
 """
 
+import select
 import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import structlog
+from psycopg.pq.abc import PGconn
 
 from comfy_mcp.store.postgresql.connection import ServerConnection
 
@@ -40,6 +42,8 @@ class Wakeups:
         self._closed = threading.Event()
         self.version = 0
         """Changes some time after each commit of another process that appended events."""
+        self.tell: Callable[[], None] = lambda: None
+        """Called here when it has changed."""
         self.listens = False
         self._thread = threading.Thread(target=self._run, name="store-wakeups", daemon=True)
         self._thread.start()
@@ -61,22 +65,33 @@ class Wakeups:
     def _listen(self) -> None:
         with self._connect() as connection:
             connection.execute(f'LISTEN "{self._channel}"')
-            self.version += 1  # of before it listened
+            self._changed()  # before it listened
+            notices = select.poll()
+            notices.register(connection.fileno(), select.POLLIN)
             self.listens = True
             looked = monotonic()
             while not self._closed.is_set():
-                for notice in connection.notifies(timeout=min(LOOK_AGAIN_S, WAIT_S), stop_after=1):
-                    self._heard(notice)
+                if notices.poll(min(LOOK_AGAIN_S, WAIT_S) * 1000):
+                    self._hear(connection.pgconn)
                 if monotonic() - looked >= LOOK_AGAIN_S:
                     looked = monotonic()
                     self._look_again()
 
-    def _heard(self, notice: psycopg.Notify) -> None:
-        if notice.pid not in {each.pid for each in self._connections()}:
-            self.version += 1
+    def _hear(self, server: PGconn) -> None:
+        """psycopg's `notifies` takes five times as long for a notice."""
+        server.consume_input()
+        pids = set()
+        while (notice := server.notifies()) is not None:
+            pids.add(notice.be_pid)
+        if pids - {each.pid for each in self._connections()}:
+            self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.tell()
 
     def _look_again(self) -> None:
-        self.version += 1
+        self._changed()
         now = monotonic()
         for connection in self._connections():
             since = connection.since

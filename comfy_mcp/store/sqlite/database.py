@@ -9,6 +9,7 @@ use, but can't see that a newer one switches to WAL later.
 import contextlib
 import importlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -106,6 +107,9 @@ class FileDatabase:
         """The same for reads: once in SURE_S is enough."""
         if monotonic() >= self._sure_until:
             self.check_identity()
+
+    def on_change(self, _tell: Callable[[], None]) -> bool:
+        return False
 
     def data_version(self) -> int:
         """Changes when any connection but `loop_writer` has committed: another process, or a thread of this.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobCompleted, JobProgressed, JobStarted, StoredEvent
 from comfy_mcp.domain.ids import JobId, NodeId
+from comfy_mcp.operations.feed import hub as module
 from comfy_mcp.operations.feed.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
@@ -47,6 +48,8 @@ class FakeLog:
         self.others: list[JobProgressed] = []
         self.meanwhile: Callable[[], None] = lambda: None  # happens once, while steps are read
         self.callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
+        self.tells = False
+        self.tell: Callable[[], None] = lambda: None
 
     async def events_after(
         self, seq: int, *, job_id: JobId | None = None, limit: int = 500
@@ -67,6 +70,10 @@ class FakeLog:
             self.unknown -= 1
             raise StoreFault("locked", next_step="wait")
         return self.version
+
+    def on_change(self, callback: Callable[[], None]) -> bool:
+        self.tell = callback
+        return self.tells
 
     async def others_steps(self) -> tuple[int, list[JobProgressed]]:
         read = await self.last_seq(), list(self.others)
@@ -382,3 +389,45 @@ async def test_a_step_that_was_read_before_its_jobs_end_is_not_told_after_it() -
     assert [(each.seq, each.event.job_id, each.volatile) for each in heard] == [
         (1, "ends", False), (2, "ends", False), (2, "b", True),
     ]  # fmt: skip
+
+
+async def test_a_store_that_says_when_others_have_committed_is_not_asked_all_the_time() -> None:
+    log = FakeLog()
+    log.tells = True
+    async with running(log, poll_s=0.001) as hub:
+        with hub.subscribe() as events:
+            log.others = [step(0.5, "b")]
+            log.commit(stored(1), local=False)
+            log.tell()
+            assert [each.seq for each in await told(events, 2)] == [1, 1]
+            reads, log.others = log.reads, [step(0.7, "b")]
+            log.version += 1
+            log.tell()
+            log.tell()
+            assert [each.event for each in await told(events, 1)] == [step(0.7, "b")]
+            assert log.reads == reads + 1
+            log.faults = 1
+            log.commit(stored(2), local=False)
+            log.tell()
+            assert await take(events, 1) == [2]
+
+
+async def test_an_event_does_not_wait_until_steps_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FakeLog()
+    log.tells = True
+    async with running(log, poll_s=0.001) as hub:
+        with hub.subscribe() as events:
+            log.others = [step(0.5, "b")]
+            log.commit(stored(1), local=False)
+            log.tell()
+            await told(events, 2)
+            monkeypatch.setattr(module, "STEPS_S", 3_600.0)
+            log.others = [step(0.7, "b")]
+            log.commit(stored(2), local=False)
+            log.tell()
+            assert [each.seq for each in await told(events, 2)] == [2, 2]
+            log.others = [step(0.8, "b")]
+            for seq in (3, 4):
+                log.commit(stored(seq), local=False)
+                log.tell()
+                assert [each.seq for each in await told(events, 1)] == [seq]

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -139,17 +139,23 @@ async def test_whoever_stops_within_a_transaction_is_cut_off_before_the_others_g
 class Cut:
     """Loses the connection of the writer ahead of its n-th statement, or right behind it."""
 
-    def __init__(self, cursor: Any, at: int, *, behind: bool) -> None:
-        self._cursor = cursor
+    def __init__(self, statements: Any, at: int, *, behind: bool) -> None:
+        self._statements = statements
         self._left = at
         self._behind = behind
         self.happened = False
 
-    def execute(self, *args: Any) -> Any:
+    def run(self, *args: Any) -> Any:
+        return self._cut(lambda: self._statements.run(*args))
+
+    def send(self, *args: Any) -> None:
+        self._cut(lambda: self._statements.send(*args))
+
+    def _cut(self, do: Callable[[], Any]) -> Any:
         self._left -= 1
         if self._left == 0 and not self._behind:
             self._lose()
-        result = self._cursor.execute(*args)
+        result = do()
         if self._left == 0 and self._behind:
             self._lose()
             raise psycopg.OperationalError("the answer was lost")
@@ -161,10 +167,10 @@ class Cut:
 
     def _lose(self) -> None:
         self.happened = True
-        self._cursor.connection.close()
+        self._statements.connection.close()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
+        return getattr(self._statements, name)
 
 
 @contextmanager
@@ -176,8 +182,8 @@ def losing(monkeypatch: pytest.MonkeyPatch, at: int, *, behind: bool) -> Iterato
     def begin_and_cut(self: ServerConnection) -> None:
         begin(self)
         if self._begin == BEGIN_WRITING and not cuts:
-            cuts.append(Cut(self._cursor, at, behind=behind))
-            self._cursor = cuts[0]
+            cuts.append(Cut(self._statements, at, behind=behind))
+            self._statements = cuts[0]  # type: ignore[assignment]
 
     with monkeypatch.context() as patch:
         patch.setattr(module.ServerConnection, "begin", begin_and_cut)

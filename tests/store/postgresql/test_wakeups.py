@@ -62,7 +62,9 @@ async def test_a_lost_notice_costs_latency_only(
 ) -> None:
     monkeypatch.setattr(wakeups, "LOOK_AGAIN_S", 0.01)
     other = await Store.open(settings)
-    monkeypatch.setattr("comfy_mcp.store.postgresql.wakeups.Wakeups._heard", lambda *_: None)
+    monkeypatch.setattr(
+        "comfy_mcp.store.postgresql.wakeups.Wakeups._hear", lambda _, server: server.consume_input()
+    )
     hub = Hub(other)
     await hub.open()
     with hub.subscribe() as subscription:
