@@ -40,12 +40,17 @@ class Bringing:
         self._stops: dict[PromptId, Callable[[], object]] = {}
 
     def takes(self, attempt: Attempt, connection: int) -> bool:
-        """Whether it names files. They are brought, and `next_ready` gives it when they are there."""
+        """Whether it can't be sent now: it names files, which are brought, or another one is being sent.
+        `next_ready` gives it when it can."""
         needs = attempt.needs  # they are known of all jobs but very old ones: the graph may be large
-        if not (placed(attempt.graph.raw) if needs is None else needs.brings):
+        brings = bool(placed(attempt.graph.raw)) if needs is None else needs.brings
+        if not (brings or self._ledger.posting):
             return False
         attempt.unsent_since = self._clock.monotonic()
-        self._start(attempt, connection)
+        if brings:
+            self._start(attempt, connection)
+        else:
+            attempt.ready, attempt.connection = attempt.graph.raw, connection
         return True
 
     def turn(self, connection: int, *, there: bool) -> None:

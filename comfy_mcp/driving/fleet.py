@@ -101,6 +101,9 @@ class Fleet:
     def best(self, engines: Iterable[EngineId], job: Waiting) -> EngineId | None:
         """Which of the engines gets a job that is the only one to wait: an idle one, and of these the one
         that would have ended it first. None: it waits."""
+        able = list(engines)
+        if not able:
+            return None
         equipment = self._renew()
         there = {
             each: self._engine_now(member, equipment[each])
@@ -109,12 +112,12 @@ class Fleet:
         }
 
         if len(there) == 1:  # nobody else could have it
-            return next((engine for engine in engines if engine in there), None)
+            return next((engine for engine in able if engine in there), None)
 
         def end(each: EngineNow) -> tuple[bool, float]:
             return bool(each.prompts), expected_end(job, each, self.speeds) or 0.0
 
-        for me in sorted((there[engine] for engine in engines if engine in there), key=end):
+        for me in sorted((there[engine] for engine in able if engine in there), key=end):
             if not me.prompts or me.about_to_end:
                 others = [each for each in there.values() if each is not me]
                 if choose([job], me, others, self.speeds, more=False) is not None:

@@ -68,6 +68,11 @@ class Ledger:
         self._along: Along | None = None
         self._log = log.bind(engine=lease.engine)
 
+    @property
+    def posting(self) -> bool:
+        """A prompt is being sent, and the engine has not answered yet."""
+        return any(attempt.submitting for attempt in self.attempts.values())
+
     def counts(self, attempt: Attempt) -> None:
         """The engine is busy with it, or will be."""
         self._fleet.sent(self._lease.engine, attempt.prompt_id, attempt.job.shape, attempt.needs)

@@ -194,7 +194,9 @@ class Tenure:
         self._stopping.turn(self._reservation.job_id)
         self._bringing.turn(self._hearing.connection, there=self._there)
         self._send_ready()
-        room = self._reservation.written is None and self._has_room()
+        # An engine that is alone: others might have ended the job before one POST fails.
+        behind = not self._means.fleet.has_others(self._place.engine)
+        room = self._reservation.written is None and self._has_room(behind=behind)
         if (next_one := await self._claiming.write_due(room=room)) is not None:
             self._send(next_one)
         if self._place.on_demand:
@@ -221,6 +223,7 @@ class Tenure:
                 self._bringing.brought(report)
             case Submitted():
                 self._hearing.submitted(report)
+                self._send_ready()
                 if not self._has_room():  # then there is nothing to do but to wait
                     self._alarm.by(self._next_due())
                     return
@@ -365,11 +368,12 @@ class Tenure:
             self._gate.asking = True
             self._errands.sample(self._gate.look)
 
-    def _has_room(self) -> bool:
-        return self._ledger.may_have_work and self._can_send()
+    def _has_room(self, *, behind: bool = False) -> bool:
+        """`behind`: for a job that is sent once the one before it has been."""
+        return self._ledger.may_have_work and self._can_send(behind=behind)
 
-    def _can_send(self) -> bool:
-        return self._can_post() and not self._bringing.holds_up and self._takes_new
+    def _can_send(self, *, behind: bool = False) -> bool:
+        return self._can_post(behind=behind) and not self._bringing.holds_up and self._takes_new
 
     @property
     def _takes_new(self) -> bool:
@@ -380,7 +384,7 @@ class Tenure:
         """The engine answers."""
         return self.connected or self._hearing.polling
 
-    def _can_post(self) -> bool:
+    def _can_post(self, *, behind: bool = False) -> bool:
         depth = self._settings.pipeline_depth
         attempts = [each for each in self._ledger.attempts.values() if not each.unsent]
         return (
@@ -390,5 +394,5 @@ class Tenure:
             and len(attempts) < 2 * depth
             and sum(not attempt.over for attempt in attempts) < depth
             # One POST at a time: two at once could reach the engine in the wrong order.
-            and not any(attempt.submitting for attempt in attempts)
+            and (behind or not self._ledger.posting)
         )

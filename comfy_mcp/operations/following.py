@@ -3,21 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, StoredEvent
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.operations.batches import OPEN, cancel_all, rest_of, views_of
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.saving import checked_place, with_saved
 from comfy_mcp.operations.shapes import WaitParams, WorkflowResult
 from comfy_mcp.operations.shapes.params import WAIT_DEFAULT_S, WAIT_MAX_S
-from comfy_mcp.operations.states import shown, state_of, view_of
-
-if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
-    from comfy_mcp.store import JobView
+from comfy_mcp.operations.states import require_visible, shown, state_of, view_of
 
 LOOK_S = 5.0
 """A wait in which nothing happens looks at the job's state again after this."""
@@ -73,23 +71,22 @@ async def follow(
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with context.services.feed.follow(context.caller, job_id=job_id) as reader:
         try:
-            view = await view_of(context, job_id)
+            job = await _looked_at(context, job_id)
         except NotFound:
             return await _follow_several(context, job_id, limit_s, until)
-        await _report(context, view)
         now = asyncio.get_running_loop().time
         until_s = now() + limit_s
-        while not view.job.is_final and now() < until_s:
+        while not job.is_final and now() < until_s:
             try:
                 async with asyncio.timeout(min(LOOK_S, until_s - now())):
                     happened, lost = await reader.newest()
             except TimeoutError:  # nothing happens: perhaps because the engine does not answer
                 happened, lost = [], True
-            if context.on_progress is None and not lost and not _ends(happened):
-                continue
-            view = await view_of(context, job_id)
-            await _report(context, view)
-    return await shown(context, view)
+            if context.on_progress is not None or lost:
+                job = await _looked_at(context, job_id)
+            elif _ends(happened):
+                break
+    return await shown(context, await view_of(context, job_id))
 
 
 async def _follow_several(
@@ -123,9 +120,13 @@ def _ends(happened: Sequence[StoredEvent]) -> bool:
     return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
 
-async def _report(context: OperationContext, view: "JobView") -> None:
-    if context.on_progress is not None:
-        await context.on_progress(await shown(context, view))
+async def _looked_at(context: OperationContext, job_id: JobId) -> Job:
+    """The job. Whoever listens gets its state, with its place in the queue."""
+    if context.on_progress is None:
+        return await require_visible(context, job_id)
+    view = await view_of(context, job_id)
+    await context.on_progress(await shown(context, view))
+    return view.job
 
 
 async def _report_state(context: OperationContext, batch: WorkflowResult) -> None:

@@ -172,6 +172,8 @@ class Store(DriverSide):
         return job, position
 
     async def get_job(self, job_id: JobId) -> Job | None:
+        if (view := self._views.get(job_id, self._exact_version())) is not None:
+            return self._driven.shown(view.job)
         job = await self._by_key.do(lambda connection: reads.get(connection, job_id))
         return None if job is None else self._driven.shown(job)
 

@@ -187,6 +187,64 @@ async def test_prompts_reach_the_engine_one_after_the_other_in_the_order_of_the_
     assert place.posted == [(await house.job(job_id)).prompt_id for job_id in jobs]
 
 
+class SlowToAnswer(ScriptedPlace):
+    """It answers the POST of the third prompt once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[PromptId] = []
+        self.may_answer = asyncio.Event()
+
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
+        self.begun.append(prompt_id)
+        self._tell()
+        if len(self.begun) == 3:
+            await self.may_answer.wait()
+        return await super().submit(prompt_id, graph, extra_data)
+
+    async def with_a_third_under_way(self) -> None:
+        """The first two ended by their events, the second while the third was being sent."""
+        await self.until(lambda: len(self.posted) == 2)
+        await end_by_events(self, self.posted[0])
+        await self.until(lambda: len(self.begun) == 3)
+        await end_by_events(self, self.posted[1])
+
+
+async def test_a_job_is_claimed_with_an_end_while_the_one_before_it_is_being_sent(house: House) -> None:
+    jobs = [await house.submit() for _ in range(4)]
+    store, place = counted(house), SlowToAnswer()
+    house.drive(place)
+    await place.with_a_third_under_way()
+    last = await house.until(jobs[3], lambda job: job.is_claimed)
+
+    assert store.claimed_with_an_end == 2
+    assert len(place.begun) == 3  # one POST at a time
+    place.may_answer.set()
+    await place.until(lambda: len(place.posted) == 4)
+    assert place.posted[3] == last.prompt_id
+    for number in (2, 3):
+        await end_by_events(place, place.posted[number])
+        assert (await house.final(jobs[number])).status is JobStatus.COMPLETED
+
+
+async def test_what_waits_behind_a_post_can_be_cancelled(house: House) -> None:
+    jobs = [await house.submit() for _ in range(4)]
+    place = SlowToAnswer()
+    house.drive(place)
+    await place.with_a_third_under_way()
+    await house.until(jobs[3], lambda job: job.is_claimed)
+    await house.store.request_cancel(jobs[3], at=house.clock.now_ms(), reason=None)
+
+    assert (await house.final(jobs[3])).status is JobStatus.CANCELLED
+    place.may_answer.set()
+    await place.until(lambda: len(place.posted) == 3)
+    await end_by_events(place, place.posted[2])
+    assert (await house.final(jobs[2])).status is JobStatus.COMPLETED
+    assert len(place.begun) == 3
+
+
 async def test_a_prompt_that_is_over_makes_room_for_the_next_before_it_is_looked_up(house: House) -> None:
     class SlowToTell(ScriptedPlace):
         asked = asyncio.Event()
