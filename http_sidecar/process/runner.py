@@ -45,8 +45,8 @@ STEP_S, QUICK_S = 0.000_25, 0.000_06
 and each waits for its turn (turns_to_parse.py), until one is quick."""
 
 SHORT = 512
-"""Bytes that never take so long, whatever is in them. To read the clock of a thread costs as much as to parse
-a request."""
+"""Bytes that never take that time, whatever is in them. To read the clock of a thread costs as much as to
+parse a request."""
 
 LINGER_S = 1.0
 """How long the rest of a body is read and dropped after an early answer: closing at once may lose the answer

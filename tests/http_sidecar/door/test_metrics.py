@@ -75,6 +75,7 @@ def app_of(services: Services, *routes: web.RouteDef, reshape: Reshape = as_it_i
     app = web.Application()
     app[BRIDGE] = Bridge(services)
     app.router.add_routes(routes)
+    assert services.metrics is not None
     door = Door(OpenGate(), drain=Drain(), metrics=services.metrics, origins=(), reshape=reshape)
     door.setup(app)
     sidecar.setup(app)
