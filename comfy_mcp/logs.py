@@ -6,6 +6,7 @@ by value in the finished line, because an exception's text may quote a header.
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import logging
 import os
@@ -79,7 +80,7 @@ Facts = dict[str, str | float | None]
 
 def routine(level: int, event: str, facts: Facts) -> None:
     """Log what happens with every request or every job: the line that structlog would write, for a fifth of
-    the CPU. The names of the facts are in the code, and none names a secret."""
+    the CPU. The names of the facts are in the code, and none names a secret. Nobody changes `facts` after."""
     if _routine is None:
         structlog.get_logger().log(level, event, **facts)
     else:
@@ -250,38 +251,41 @@ def _in_json(secret: str) -> str:
 
 class _RoutineLines:
     """Writes lines of JSON; `hide` removes the known secrets from them. What comes in one step of the event
-    loop is one write, and every other line waits for it."""
+    loop is put in words and written together, and every other line waits for it."""
 
     def __init__(self, least: int, hide: Callable[[str], str]) -> None:
         self._least = least
         self._hide = hide
-        self._lines: list[str] = []
+        self._waiting: list[tuple[int, str, Facts, contextvars.Context, int]] = []
         self._second, self._until = 0, ""
         self._names = {number: f'"level": "{name}", "timestamp": "' for name, number in _LEVELS.items()}
 
     def write(self, level: int, event: str, facts: Facts) -> None:
         if level < self._least:
             return
-        members = merge_contextvars(None, "", {**facts, "event": event})
-        parts = [
-            f'"{name}": {_text(value) if isinstance(value, str) else "null" if value is None else value}'
-            for name, value in members.items()
-        ]
-        self._lines.append(f'{{{", ".join(parts)}, {self._names[level]}{self._now()}"}}\n')
-        if len(self._lines) == 1:
+        self._waiting.append((level, event, facts, contextvars.copy_context(), time.time_ns()))
+        if len(self._waiting) == 1:
             try:
                 asyncio.get_running_loop().call_soon(self.flush)
             except RuntimeError:  # no loop runs
                 self.flush()
 
     def flush(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            _write(self._hide("".join(lines)))
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            _write(self._hide("".join([self._line(*each) for each in waiting])))
 
-    def _now(self) -> str:
+    def _line(self, level: int, event: str, facts: Facts, context: contextvars.Context, at_ns: int) -> str:
+        members = context.run(merge_contextvars, None, "", {**facts, "event": event})
+        parts = [
+            f'"{name}": {_text(value) if isinstance(value, str) else "null" if value is None else value}'
+            for name, value in members.items()
+        ]
+        return f'{{{", ".join(parts)}, {self._names[level]}{self._time(at_ns)}"}}\n'
+
+    def _time(self, at_ns: int) -> str:
         """As structlog writes it; all but the fraction is made once a second."""
-        second, fraction = divmod(time.time_ns() // 1000, 1_000_000)
+        second, fraction = divmod(at_ns // 1000, 1_000_000)
         if second != self._second:
             self._second, self._until = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
         return f"{self._until}.{fraction:06}Z"

@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from time import monotonic
 from typing import Protocol
 
 import structlog
@@ -90,13 +91,13 @@ class KeyRing:
         return any(identity == known for _, known in (*self._own, *self._stored))
 
     def _is_stale(self) -> bool:
-        return self._store is not None and asyncio.get_running_loop().time() >= self._fresh_until
+        return self._store is not None and monotonic() >= self._fresh_until
 
     async def _refresh(self) -> None:
         async with self._loading:
             if self._store is None or not self._is_stale():
                 return
-            asked_at = asyncio.get_running_loop().time()
+            asked_at = monotonic()
             try:
                 keys = await self._store.keys()
                 marked = await self._store.keys_required()

@@ -1,4 +1,4 @@
-"""The application: middlewares, routes and features, over a bridge that somebody else opened."""
+"""The application: the door, routes and features, over a bridge that somebody else opened."""
 
 import time
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from http_sidecar.api_keys import KeyRing
 from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.comfy_api import endpoints as comfy_api
-from http_sidecar.comfy_api.envelope import envelopes
-from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, revocation
-from http_sidecar.door.errors import errors
+from http_sidecar.comfy_api.envelope import in_envelope
+from http_sidecar.door import health, metrics, revocation
+from http_sidecar.door.door import Door
 from http_sidecar.door.gatekeeper import Gatekeeper
 from http_sidecar.door.rate_limit import RATE_LIMITS, RateLimits
 from http_sidecar.door.transfers import TRANSFERS, places
@@ -53,26 +53,23 @@ def build_app(
     """An application for one AppRunner (`handler_cancellation=True`: a disconnect ends the request)."""
     bounds = replace(bounds, body_bytes=max(bounds.body_bytes, 2 * settings.max_graph_bytes))
     limits = RateLimits(settings.rate_limit_per_minute, bounds.messages_per_request, now=time.monotonic)
-    app = web.Application(
-        # The first is the outermost: what a later one answers passes through those before it.
-        middlewares=[
-            request_log.log_requests,
-            cors.preflight,
-            envelopes,
-            errors,
-            Gatekeeper(settings, keys, limits).admit,
-        ],
-        client_max_size=bounds.body_bytes,
-    )
+    app = web.Application(client_max_size=bounds.body_bytes)
     app[BRIDGE] = bridge
     app[SETTINGS] = settings
     app[BOUNDS] = bounds
     app[RATE_LIMITS] = limits
     app[TRANSFERS] = places(bounds)
-    app[DRAIN] = drain or Drain()
+    app[DRAIN] = drain = drain or Drain()
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []
-    app.on_response_prepare.append(_add_headers)
+    assert bridge.metrics is not None, "open the sidecar's bridge with metrics"
+    Door(
+        Gatekeeper(settings, keys, limits),
+        drain=drain,
+        metrics=bridge.metrics,
+        origins=settings.cors_origins,
+        reshape=in_envelope,
+    ).setup(app)
     app.on_shutdown.append(_begin_drain)
     for setup in FEATURES:
         setup(app)
@@ -82,11 +79,3 @@ def build_app(
 async def _begin_drain(app: web.Application) -> None:
     """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
     app[DRAIN].begin()
-
-
-async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal, so that errors and streams have them too."""
-    headers = response.headers
-    request_log.add_headers(request, headers)
-    gatekeeper.add_headers(request, headers)
-    cors.add_headers(request, headers)

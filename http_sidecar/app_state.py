@@ -20,7 +20,7 @@ IDENTIFIERS = web.AppKey("identifiers", list[Callable[[web.Request], Awaitable[C
 where a key is required and no header has one. None: not shown here. A feature's `setup` may append."""
 
 CALLER = web.RequestKey("caller", Caller)
-"""Who calls; set by the auth middleware on every request that gets as far as a handler."""
+"""Who calls; set by the gatekeeper on every request that gets as far as a handler."""
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """Printable ASCII, at most 128 characters: the client's X-Request-ID, or one of ours."""

@@ -33,6 +33,7 @@ from comfy_mcp.domain.vram import WaitReason
 from comfy_mcp.metrics.engines import EngineMeter
 from comfy_mcp.metrics.instruments import Instruments
 from comfy_mcp.metrics.jobs import OTHER, JobMeter
+from comfy_mcp.metrics.later import Later
 from comfy_mcp.metrics.negotiation import Format
 
 RENDER_EVERY_S = 0.25
@@ -71,6 +72,8 @@ class Metrics:
         # Series with the time at which a counter was made double the text and have no use here.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._later = Later()
+        self.registry.register(self._later)
         self._engines: frozenset[str] = frozenset()
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -150,10 +153,10 @@ class Metrics:
         self._meters[engine].hear(event)
 
     def store_read(self, seconds: float) -> None:
-        self._reads.observe(seconds)
+        self._later.add(self._reads.observe, seconds)
 
     def store_wrote(self, seconds: float) -> None:
-        self._writes.observe(seconds)
+        self._later.add(self._writes.observe, seconds)
 
     def loop_stood(self) -> None:
         """The event loop stood still for too long."""
@@ -208,8 +211,8 @@ class Metrics:
                 made.requests.labels(*labels),
                 made.request_seconds.labels(*labels),
             )
-        series[0].inc()
-        series[1].observe(seconds)
+        self._later.add(series[0].inc, 1)
+        self._later.add(series[1].observe, seconds)
 
     def http_error(self, *, error_type: str, route: str) -> None:
         """`error_type` is a stable code."""

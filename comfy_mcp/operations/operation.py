@@ -62,7 +62,10 @@ class Operation(Generic[P, R]):
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context.caller, self.right, self.name)
-        known, repairs = await beside(len(arguments) > MAX_ENTRIES, self._understood, arguments)
+        if len(arguments) > MAX_ENTRIES:
+            known, repairs = await beside(True, self.understood, arguments)
+        else:
+            known, repairs = self._understood(arguments)
         context.found.extend(repairs)
         with carrying(context.found):
             params, more = await whole_ids(context, known)

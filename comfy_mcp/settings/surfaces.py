@@ -56,7 +56,7 @@ class HttpGroup(Group):
         default=100,
         ge=0,
         description="Requests per minute for each key, or for each address without a key (0 = no limit). "
-        "/mcp and the pages' own files allow twelve times as many: an agent sends each message as a request, "
+        "/mcp and the pages allow twelve times as many: an agent sends each message as a request, "
         "and a page is two dozen files.",
     )
     max_upload_bytes: int = Field(

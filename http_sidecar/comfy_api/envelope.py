@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.errors import ErrorCode
 from http_sidecar.comfy_api.shapes import API, Json
@@ -31,11 +30,9 @@ _CODES: Mapping[str, tuple[str, HTTPStatus | None]] = {
 """The contract's code and status where they differ from the bridge's; None: its own status."""
 
 
-@web.middleware
-async def envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Outside of the middleware that makes errors into answers, and of the door."""
-    response = await handler(request)
-    code = response.get(ERROR_CODE) if response.status >= 400 else None
+def in_envelope(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """An error as the clients of its route know it."""
+    code = response.get(ERROR_CODE)
     if code is None or not request.path.startswith(f"{API}/") or not isinstance(response, web.Response):
         return response
     body = json.loads(response.text or "{}")

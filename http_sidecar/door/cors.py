@@ -3,13 +3,11 @@
 Own code and not aiohttp-cors: see docs/decisions/0006-http-middlewares.md.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
+from functools import lru_cache
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
-from comfy_mcp.settings import HttpGroup
-from http_sidecar.app_state import SETTINGS
 from http_sidecar.door.hosts import foreign_page
 from http_sidecar.door.problems import problem_of
 
@@ -25,12 +23,11 @@ METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
 MAX_AGE_S = 600
 
 
-@web.middleware
-async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers a browser's question before a call; it comes without a key."""
-    if request.method != "OPTIONS" or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
-        return await handler(request)
-    if not _allowed(request):
+def preflight(request: web.Request, origins: tuple[str, ...]) -> web.Response | None:
+    """The answer to a browser's question before a call, which comes without a key."""
+    if hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+        return None
+    if not _is_allowed(request.headers.get("Origin"), origins):
         return problem_of(foreign_page(), request.path)
     return web.Response(
         status=204,
@@ -42,29 +39,21 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     )
 
 
-def add_headers(request: web.Request, headers: MutableMapping[str, str]) -> None:
-    origins = request.app[SETTINGS].cors_origins
-    headers["Cross-Origin-Resource-Policy"] = "cross-origin" if "*" in origins else "same-origin"
-    if not origins:
-        return
-    headers.update(_headers(request, origins))
-
-
-def is_allowed(origin: str, settings: HttpGroup) -> bool:
-    return "*" in settings.cors_origins or origin in settings.cors_origins
-
-
-def _headers(request: web.Request, origins: tuple[str, ...]) -> Mapping[str, str]:
+@lru_cache(maxsize=256)
+def headers_for(origin: str | None, origins: tuple[str, ...]) -> Mapping[str, str]:
+    """Those of every answer to a page of `origin`; `origins` may call."""
     any_origin = "*" in origins
-    vary = {} if any_origin else {"Vary": "Origin"}  # also without one: a cache must not mix them up
-    if not _allowed(request):
-        return vary
-    return vary | {
-        "Access-Control-Allow-Origin": "*" if any_origin else request.headers["Origin"],
+    policy = {"Cross-Origin-Resource-Policy": "cross-origin" if any_origin else "same-origin"}
+    vary = {"Vary": "Origin"} if origins and not any_origin else {}  # without one, too: caches
+    if not _is_allowed(origin, origins):
+        return policy | vary
+    return {
+        **policy,
+        **vary,
+        "Access-Control-Allow-Origin": "*" if any_origin else str(origin),
         "Access-Control-Expose-Headers": RESPONSE_HEADERS,
     }
 
 
-def _allowed(request: web.Request) -> bool:
-    origin = request.headers.get("Origin")
-    return origin is not None and is_allowed(origin, request.app[SETTINGS])
+def _is_allowed(origin: str | None, origins: tuple[str, ...]) -> bool:
+    return origin is not None and ("*" in origins or origin in origins)

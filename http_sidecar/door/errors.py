@@ -15,31 +15,42 @@ log = structlog.get_logger(__name__)
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors as answers. Once a body has begun the connection is cut instead: the client must not take it
-    for whole."""
+    """Errors as answers."""
     try:
         return await handler(request)
-    except BridgeError as error:
-        if _has_begun(request):
-            log.warning("answer_cut", route=route_of(request), code=error.code.value, error=str(error))
-            raise _cut(request) from None
-        return problem_of(error, request.path)
-    except web.HTTPException as raised:
-        if raised.status < 400:
-            raise
-        return _of_aiohttp(raised, request.path)
-    except ConnectionError:
-        raise  # the client has gone
-    except web.RequestPayloadError:
-        if _has_begun(request):
-            raise _cut(request) from None
-        return _broken_body(request.path)
-    except Exception:
-        error_id = secrets.token_hex(4)
-        log.exception("unexpected_error", error_id=error_id, method=request.method, route=route_of(request))
-        if _has_begun(request):
-            raise _cut(request) from None
-        return problem_of(unexpected(error_id), request.path)
+    except Exception as error:  # noqa: BLE001 - what is unexpected is logged there
+        return answer_to(error, request)
+
+
+def answer_to(error: Exception, request: web.Request) -> web.Response:
+    """Once a body has begun the connection is cut instead: the client must not take it for whole.
+
+    Raises what is no error (a redirect), and ConnectionError where the client has gone or was cut off.
+    """
+    match error:
+        case BridgeError():
+            if _has_begun(request):
+                log.warning("answer_cut", route=route_of(request), code=error.code.value, error=str(error))
+                raise _cut(request) from None
+            return problem_of(error, request.path)
+        case web.HTTPException() if error.status >= 400:
+            return _of_aiohttp(error, request.path)
+        case web.HTTPException() | ConnectionError():
+            raise error
+        case web.RequestPayloadError():
+            if _has_begun(request):
+                raise _cut(request) from None
+            return _broken_body(request.path)
+        case _:
+            return _unexpected(error, request)
+
+
+def _unexpected(error: Exception, request: web.Request) -> web.Response:
+    error_id, route = secrets.token_hex(4), route_of(request)
+    log.error("unexpected_error", error_id=error_id, method=request.method, route=route, exc_info=error)
+    if _has_begun(request):
+        raise _cut(request) from None
+    return problem_of(unexpected(error_id), request.path)
 
 
 def route_of(request: web.Request) -> str:

@@ -4,7 +4,6 @@ from collections.abc import MutableMapping
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, ShuttingDown
@@ -14,7 +13,7 @@ from http_sidecar.api_keys import KeyRing, caller_of, key_of, link_ended, unauth
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
 from http_sidecar.door.hosts import embeds, foreign_page, host_allowed, origin_allowed
-from http_sidecar.door.probes import METRICS, is_open, is_page_file, is_probe
+from http_sidecar.door.probes import METRICS, is_open, is_page, is_probe
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RateLimits, Verdict
 from http_sidecar.routes import MCP_PATH
@@ -23,10 +22,11 @@ RATE = web.RequestKey("rate", Verdict)
 
 
 class Gatekeeper:
-    """The middleware between errors and handlers. Sets CALLER wherever a key is asked for."""
+    """Asked before every handler."""
 
     def __init__(self, settings: HttpGroup, keys: KeyRing, limits: RateLimits) -> None:
         self._keys = keys
+        self._owner = caller_of(keys.owner)
         self._limits = limits
         self._proxies = networks_of(settings.trusted_proxies)
         self._metrics_open = settings.metrics_public
@@ -34,30 +34,33 @@ class Gatekeeper:
         self._hosts = settings.allowed_hosts
         self._origins = settings.cors_origins
 
-    @web.middleware
-    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def refusal(self, request: web.Request) -> web.Response | None:
+        """What to answer instead of the handler. Sets CALLER wherever a key is asked for.
+
+        Raises Denied, ShuttingDown, StoreFault.
+        """
+        path = request.path
         if "Content-Encoding" in request.headers and _is_encoded(request):
             return _encoded(request)
-        probe = is_probe(request.path)
-        if probe and is_open(request.path, metrics=self._metrics_open):
-            return await handler(request)
+        probe = is_probe(path)
+        if probe and is_open(path, metrics=self._metrics_open):
+            return None
         required = await self._keys.required()
         if not required:
             self._guard(request)
-        caller = await self._caller_of(request) if required else caller_of(self._keys.owner)
+        caller = await self._caller_of(request) if required else self._owner
         if not probe or caller is None:
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
-            many = request.path == MCP_PATH or is_page_file(request.path)
-            limiter = self._limits.messages if many else self._limits.requests
-            request[BUCKET] = f"client {known.client}" if known else self._address_of(request)
-            verdict = limiter.hit(request[BUCKET])
+            limiter = self._limits.messages if path == MCP_PATH or is_page(path) else self._limits.requests
+            bucket = request[BUCKET] = f"client {known.client}" if known else self._address_of(request)
+            verdict = limiter.hit(bucket)
             if verdict is not None:
                 request[RATE] = verdict
                 if not verdict.allowed:
                     return _too_often(request)
         self._let_in(request, caller)
-        return await handler(request)
+        return None
 
     def _let_in(self, request: web.Request, caller: Caller | None) -> None:
         """Raises Denied, ShuttingDown."""

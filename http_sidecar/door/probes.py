@@ -2,7 +2,8 @@
 
 PROBES = frozenset({"/health", "/ready", "/livez", "/readyz"})
 METRICS = "/metrics"
-OPEN = PROBES | {"/", "/docs", "/openapi.json"}
+_PAGES = frozenset({"/", "/docs"})
+OPEN = PROBES | _PAGES | {"/openapi.json"}
 _PAGE_FILES = ("/docs/", "/page/")
 OPEN_UNDER = (*_PAGE_FILES, "/.well-known/")
 """The pages' own files, and where MCP clients look for authorization servers (there are none)."""
@@ -13,9 +14,10 @@ def is_probe(path: str) -> bool:
     return path in PROBES or path == METRICS
 
 
-def is_page_file(path: str) -> bool:
-    """A page is two dozen files: counted as requests, they lock out a person who opens it a few times."""
-    return path.startswith(_PAGE_FILES)
+def is_page(path: str) -> bool:
+    """A page is two dozen files: counted as requests, they lock out a person who opens it a few times. And
+    the page itself is there for a person whose scripts have used up their requests."""
+    return path in _PAGES or path.startswith(_PAGE_FILES)
 
 
 def is_open(path: str, *, metrics: bool) -> bool:

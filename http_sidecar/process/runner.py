@@ -16,7 +16,8 @@ import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_request import BaseRequest
 
 from comfy_mcp.logs import Repeats
@@ -42,6 +43,10 @@ turn in between."""
 STEP_S, QUICK_S = 0.000_25, 0.000_06
 """A step that took longer than STEP_S has many chunks or headers in few bytes. The next ones are small again,
 and each waits for its turn (turns_to_parse.py), until one is quick."""
+
+SHORT = 512
+"""Bytes that never take that time, whatever is in them. To read the clock of a thread costs as much as to
+parse a request."""
 
 LINGER_S = 1.0
 """How long the rest of a body is read and dropped after an early answer: closing at once may lose the answer
@@ -74,7 +79,7 @@ class Runner(web.AppRunner):
         made = await super()._make_server()
         return _Server(
             made.request_handler,
-            request_factory=partial(_without_final_slash, made.request_factory),
+            request_factory=partial(_begin_request, made.request_factory),
             handler_cancellation=made.handler_cancellation,
             send_timeout_s=self._send_timeout_s,
             connections=self._connections,
@@ -82,15 +87,24 @@ class Runner(web.AppRunner):
         )
 
 
-def _without_final_slash(
-    make: Callable[..., BaseRequest], message: RawRequestMessage, *rest: Any
+def _begin_request(
+    make: Callable[..., BaseRequest],
+    message: RawRequestMessage,
+    payload: Any,
+    protocol: "_Protocol",
+    *rest: Any,
 ) -> BaseRequest:
-    """`/mcp/` is `/mcp`, for every route: a redirect would cost clients the body of their POST."""
+    """What aiohttp asks for once it has read a request; its connection is idle no longer.
+
+    `/mcp/` is `/mcp`, for every route: a redirect would cost clients the body of their POST.
+    """
+    protocol.open_connections.busy(protocol)
+    protocol.body = payload
     path = message.url.raw_path
     if len(path) > 1 and path.endswith("/"):
         url = message.url.with_path(path.rstrip("/") or "/", encoded=True, keep_query=True)
         message = message._replace(path=url.raw_path_qs, url=url)
-    return make(message, *rest)
+    return make(message, payload, protocol, *rest)
 
 
 class _Server(web.Server):
@@ -107,19 +121,29 @@ class _Server(web.Server):
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_drops", "_held", "_is_slow", "_open", "_read_bytes", "_send_timeout_s", "_turns")
+    __slots__ = (
+        "_drops",
+        "_held",
+        "_is_slow",
+        "_read_bytes",
+        "_send_timeout_s",
+        "_turns",
+        "body",
+        "open_connections",
+    )
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._send_timeout_s = manager.send_timeout_s
-        self._open = manager.open_connections
+        self.open_connections = manager.open_connections
         self._turns = manager.turns_to_parse
         self._drops = self._is_slow = False
         self._held = b""
+        self.body: StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
-        if not self._open.opened(self, peer[0] if isinstance(peer, tuple) else "unknown"):
+        if not self.open_connections.opened(self, peer[0] if isinstance(peer, tuple) else "unknown"):
             assert isinstance(transport, asyncio.WriteTransport)
             transport.abort()
             return
@@ -158,13 +182,24 @@ class _Protocol(RequestHandler):
             self._resume_transport_reading()
 
     def _parse(self, data: bytes) -> None:
+        if len(data) <= SHORT and not self._is_slow:
+            self._parse_at_once(data)
+            return
         began = thread_time()
-        super().data_received(data)
+        self._parse_at_once(data)
         self._is_slow = thread_time() - began > (QUICK_S if self._is_slow else STEP_S)
         if self._is_slow:
             self._read_next(FIRST_READ)
         elif len(data) >= self._read_bytes:
             self._read_next(min(2 * self._read_bytes, MOST_READ))
+
+    def _parse_at_once(self, data: bytes) -> None:
+        """A body that breaks off says so to who reads it: aiohttp keeps the error for after the answer."""
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            body = self._messages[-2][1] if len(self._messages) > 1 else self.body
+            if body is not None and not body.is_eof():
+                body.set_exception(web.RequestPayloadError("broken"))
 
     def _read_next(self, most: int) -> None:
         """asyncio reads as much as its transport says."""
@@ -173,17 +208,8 @@ class _Protocol(RequestHandler):
             self.transport.max_size = most  # type: ignore[attr-defined]
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._open.closed(self)
+        self.open_connections.closed(self)
         super().connection_lost(exc)
-
-    async def _handle_request(
-        self, request: BaseRequest, start_time: float | None, request_handler: Any
-    ) -> tuple[web.StreamResponse, bool]:
-        self._open.busy(self)
-        try:
-            return await super()._handle_request(request, start_time, request_handler)
-        finally:
-            self._open.idle(self)
 
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -202,7 +228,8 @@ class _Protocol(RequestHandler):
         except ClientTooSlow:
             return resp, True
         finally:
-            if request.get(IN_CRUMBS):
+            self.open_connections.idle(self)
+            if resp.status >= 400 and IN_CRUMBS in request:
                 self.force_close()
 
     def handle_error(

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,7 +20,8 @@ from http_sidecar.routes import ROUTES, UPLOAD, Route
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
-RouteHandler = Callable[[web.Request, Route], Awaitable[web.StreamResponse]]
+RouteHandler = Callable[..., Awaitable[web.StreamResponse]]
+"""It is called with the request and `route`."""
 
 
 def setup(app: web.Application) -> None:
@@ -47,12 +49,7 @@ async def _hashes_kept(app: web.Application) -> AsyncIterator[None]:
 
 
 def _handler_of(route: Route) -> Handler:
-    handle_route = _OWN.get(route.operation, _call_and_answer)
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await handle_route(request, route)
-
-    return handle
+    return partial(_OWN.get(route.operation, _call_and_answer), route=route)
 
 
 async def _call_and_answer(request: web.Request, route: Route) -> web.Response:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.bounds import Bounds
+from http_sidecar.door import bodies
 from http_sidecar.door.bodies import MOST_CRUMBS
 from http_sidecar.process import runner
 from tests.support.graphs import picture
@@ -79,6 +81,36 @@ async def test_broken_http_is_400_and_the_connection_ends(server: Listening, sen
 async def test_a_broken_chunk_is_400(server: Listening) -> None:
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % WORKFLOW
     assert_problem(await server.ask(head, b"zz\r\nnope\r\n"), 400)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"zz\r\nnope\r\n",
+        b"0\r\n" + b"X: y\r\n" * 3_000,
+        b"0\r\nno colon\r\n",
+        b"0\r\n%b: y" % (b"X" * 20_000),
+    ],
+    ids=["size", "trailers", "trailer", "name"],
+)
+async def test_a_body_that_breaks_off_is_answered_at_once(
+    services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    """And not when the time for a body is over."""
+    begun = asyncio.Event()
+    read = bodies._read
+
+    async def reading(request: web.Request, most: int) -> bytes:
+        begun.set()
+        return await read(request, most)
+
+    monkeypatch.setattr(bodies, "_read", reading)
+    async with listening(services, settings) as server, server.connect() as client:
+        await client.send(chunked(b"{", 1))
+        await begun.wait()
+        await client.send(rest)
+        assert assert_problem(await client.answer(), 400)["code"] == "bad_http"
+        assert await client.closed() == b""
 
 
 @pytest.mark.parametrize(

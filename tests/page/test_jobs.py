@@ -150,6 +150,7 @@ async def test_what_is_refused_is_explained(
     await expect(refused.locator("code")).to_have_text(code)
     await expect(refused).to_contain_text(said)
     await expect(refused.locator(".next-step")).not_to_be_empty()
+    await expect(refused.locator(".next-step")).not_to_contain_text("GET /")
     await expect(refused).to_have_attribute("role", "alert")
     await button(refused, "Close").click()
     await expect(refused).to_have_count(0)

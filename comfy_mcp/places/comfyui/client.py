@@ -148,7 +148,7 @@ class ComfyUIClient:
         """
         headers = {"Range": byte_range} if byte_range else None
         params = _view_params(file) | ({"preview": preview} if preview else {})
-        async with self.transport.stream("GET", "/view", params=params, headers=headers) as answer:
+        async with self.transport.stream("/view", params=params, headers=headers) as answer:
             if answer.status == 403:
                 raise EngineBadAnswer(
                     f"The engine {self.engine} has no permission to read {file.filename!r}.",

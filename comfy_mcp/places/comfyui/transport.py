@@ -8,8 +8,8 @@ import asyncio
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
@@ -106,24 +106,17 @@ class Transport(Faults):
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, *, params: Mapping[str, str], headers: Mapping[str, str] | None = None
+        self, path: str, *, params: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> AsyncIterator["Answer"]:
-        """An answer of any length: the timeout counts between two reads, not for the whole.
-
-        A GET has a connection of those for files.
-        """
+        """The answer to a GET, of any length: the timeout counts between two reads, not for the whole."""
         timeout = aiohttp.ClientTimeout(
             total=None,
             sock_connect=self._settings.connect_timeout_s,
             sock_read=self._settings.request_timeout_s,
         )
         query = f"{path}?{_query(params)}"
-        response = await self._send(
-            method, query, headers=headers, timeout=timeout, is_transfer=method == "GET"
-        )
-        answer = Answer(
-            response, self, f"{method} {path}", again=lambda: self.stream("HEAD", path, params=params)
-        )
+        response = await self._send("GET", query, headers=headers, timeout=timeout, is_transfer=True)
+        answer = Answer(response, self, f"GET {path}", again=lambda: self._ask("HEAD", query))
         try:
             yield answer
         finally:
@@ -267,7 +260,7 @@ class Answer:
         transport: Transport,
         endpoint: str,
         *,
-        again: Callable[[], AbstractAsyncContextManager["Answer"]] | None = None,
+        again: Callable[[], Awaitable[SmallAnswer]] | None = None,
     ) -> None:
         """`again` asks for the headers of the same thing."""
         self._again = again
@@ -299,27 +292,16 @@ class Answer:
 
     @property
     def validator(self) -> str | None:
-        """What changes whenever the bytes of the file change: its ETag and length.
-
-        None where the engine gives none, or none that can be relied on: a file that was written less than
-        SETTLED_S before the answer may be written again within the resolution of its times.
-        """
-        tag, size = self.headers.get("ETag", ""), self.total_length
-        if not tag.startswith('"') or size is None:
-            return None
-        try:
-            written, answered = (
-                parsedate_to_datetime(self.headers[name]) for name in ("Last-Modified", "Date")
-            )
-        except (KeyError, ValueError):
-            return None
-        return f"{tag} {size}" if (answered - written).total_seconds() >= SETTLED_S else None
+        """What changes whenever the bytes of the file change; None where the engine says nothing of the
+        kind."""
+        return _validator(self.headers, self.total_length)
 
     async def unchanged(self) -> bool | None:
         """Whether the file has the same validator still; None when the engine has it no more."""
         assert self._again is not None
-        async with self._again() as now:
-            return None if now.status in {400, 404} else now.validator == self.validator
+        now = await self._again()
+        gone = now.status in {400, 404}
+        return None if gone else _validator(now.headers, now.content_length) == self.validator
 
     def take_over(self) -> SocketBody | None:
         """The rest of the body as the kernel can move it; None where it can't, and `chunks` goes on."""
@@ -347,6 +329,20 @@ class Answer:
         except TooSlow:
             raise self._transport.bad_answer(self._endpoint, "the answer does not end") from None
         return b"".join(parts)
+
+
+def _validator(headers: Mapping[str, str], size: int | None) -> str | None:
+    """The file's ETag and length. None where the engine gives none, or none that can be relied on: a file
+    that was written less than SETTLED_S before the answer may be written again within the resolution of its
+    times."""
+    tag = headers.get("ETag", "")
+    if not tag.startswith('"') or size is None:
+        return None
+    try:
+        written, answered = (parsedate_to_datetime(headers[name]) for name in ("Last-Modified", "Date"))
+    except (KeyError, ValueError):
+        return None
+    return f"{tag} {size}" if (answered - written).total_seconds() >= SETTLED_S else None
 
 
 async def _refuse(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:

@@ -22,7 +22,9 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from http_sidecar.app_state import BRIDGE
 from http_sidecar.door import metrics as sidecar
-from http_sidecar.door.errors import errors
+from http_sidecar.door.door import Door, Reshape
+from http_sidecar.door.gatekeeper import Gatekeeper
+from http_sidecar.drain import Drain
 from tests.support.mcp_surface import LIMIT_S, slow_graph
 from tests.support.metrics import metrics_of
 
@@ -55,10 +57,27 @@ async def serving(app: web.Application) -> AsyncIterator[Http]:
         yield client
 
 
-def app_of(services: Services, *routes: web.RouteDef) -> web.Application:
-    app = web.Application(middlewares=[errors])
+class OpenGate(Gatekeeper):
+    """Lets everybody in."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def refusal(self, request: web.Request) -> None:
+        return None
+
+
+def as_it_is(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    return response
+
+
+def app_of(services: Services, *routes: web.RouteDef, reshape: Reshape = as_it_is) -> web.Application:
+    app = web.Application()
     app[BRIDGE] = Bridge(services)
     app.router.add_routes(routes)
+    assert services.metrics is not None
+    door = Door(OpenGate(), drain=Drain(), metrics=services.metrics, origins=(), reshape=reshape)
+    door.setup(app)
     sidecar.setup(app)
     return app
 
@@ -211,10 +230,11 @@ async def test_a_request_counts_under_its_template(
     assert errors_of_route == ({} if error is None else {error: 1.0})
 
 
-async def test_what_no_other_middleware_caught_counts_as_500(metrics: Metrics) -> None:
-    app = app_of(only(metrics), THING)
-    app.middlewares.remove(errors)
-    async with serving(app) as client:
+async def test_what_the_door_itself_gets_wrong_counts_as_500(metrics: Metrics) -> None:
+    def broken(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        raise RuntimeError("a defect")
+
+    async with serving(app_of(only(metrics), THING, reshape=broken)) as client:
         assert (await client.get("/v1/things/broken")).status == 500
     assert requests(metrics, 500) == 1
     assert value(metrics, "api_errors_total", error_type="http_500", route=ROUTE) == 1

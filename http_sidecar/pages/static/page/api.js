@@ -234,12 +234,17 @@ async function problemOf(response) {
     status: response.status,
     code: body.code ?? "bad_answer",
     message: body.message ?? `The service answered ${response.status}.`,
-    nextStep: body.nextStep,
+    nextStep: forPeople(body.nextStep ?? ""),
     problems: othersOf(body),
     warnings: Array.isArray(body.warnings) ? body.warnings : [],
     missing: missingOf(body),
     retryAfterMs,
   });
+}
+
+/** Which request lists the models is for programs. */
+function forPeople(step) {
+  return step.replace(/ that GET \S+ names/, " that the engine has");
 }
 
 const MISSING = new Set(["missing_node_type", "missing_subgraph"]);
