@@ -84,6 +84,16 @@ def _no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> It
         os.environ["XDG_STATE_HOME"] = before
 
 
+def plain_logging() -> None:
+    """Of a traceback no values: to draw those takes a second each time."""
+    *steps, _ = structlog.get_config()["processors"]
+    as_text = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*steps, as_text])
+
+
+plain_logging()
+
+
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
     """Commands configure logging for their process; here it is the test runner's."""
@@ -91,6 +101,7 @@ def restored_logging() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     yield
     structlog.reset_defaults()
+    plain_logging()
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)

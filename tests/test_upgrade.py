@@ -78,5 +78,5 @@ async def test_the_jobs_of_0_1_0_end(tmp_path: Path) -> None:
             )
             await check_store(services.store)
         async with open_runtime(settings, drive=False) as services:  # there is nothing left to do
-            counts = await asyncio.wait_for(services.store.counts(), 10)
+            counts = await asyncio.wait_for(services.store.counts(), 60)
             assert counts[JobStatus.QUEUED] + counts[JobStatus.RUNNING] == 0

@@ -35,6 +35,10 @@ def _for_the_loader(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name.startswith("LD_")}
 
 
+def _without_the_loader_s(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if not name.startswith("LD_")}
+
+
 _OWN_LOADER = _for_the_loader(os.environ)
 
 
@@ -48,6 +52,7 @@ def _server() -> socket.socket:
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             cwd=REPOSITORY,
+            env=_without_the_loader_s(os.environ) | _OWN_LOADER,  # a test may have set others meanwhile
         )
 
     def end() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.warm_python import WARM_PYTHON
+from tests.support.warm_python import REPOSITORY, WARM_PYTHON
 
 PROGRAMS = {
     "arguments, environment, folder": "import os; print(sys.argv[1:], dict(os.environ), os.getcwd())",
@@ -46,6 +46,26 @@ def test_a_program_ends_the_same_and_writes_the_same(tmp_path: Path, program: st
     script.write_text(f"import signal, sys\n{PROGRAMS[program]}\n")
     warm = outcome(WARM_PYTHON, script, new_session=new_session)
     assert warm == outcome(sys.executable, script, new_session=new_session)
+
+
+BEGUN_MEANWHILE = """\
+import os, subprocess, sys
+from pathlib import Path
+from tests.support.warm_python import WARM_PYTHON
+clean = dict(os.environ)
+os.environ["LD_LIBRARY_PATH"] = "/of one test"
+subprocess.run([WARM_PYTHON, sys.argv[1]], env=clean, check=True)
+for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+    print(b"of one test" in Path(f"/proc/{child}/environ").read_bytes())
+"""
+
+
+def test_the_loader_of_all_is_not_that_of_the_test_that_begins(tmp_path: Path) -> None:
+    """The loader reads its variables once, as the process starts that forks all others."""
+    (tmp_path / "nothing.py").write_text("")
+    words = [sys.executable, "-c", BEGUN_MEANWHILE, str(tmp_path / "nothing.py")]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 INTERRUPTED = """\

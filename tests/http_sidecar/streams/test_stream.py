@@ -167,6 +167,6 @@ async def test_a_timeout_of_something_else_is_not_taken_for_the_streams_end() ->
         async with Bare().attached():
             raise TimeoutError("another's")
     stream = Bare()
-    async with asyncio.timeout(5), stream.attached():
+    async with asyncio.timeout(60), stream.attached():
         stream.end(End.SHUTTING_DOWN)
         await asyncio.Event().wait()
