@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from comfy_mcp.store import Store
 from tests.support.held import held
 from tests.support.mcp_process import HANDSHAKES, ServerProcess, parameters, server_process
 from tests.support.mcp_surface import bridge_settings, slow_graph, submit
+from tests.support.ports import free_port
 
 TOOLS = {operation.name for operation in OPERATIONS if operation.tool}
 NOBODY = "http://127.0.0.1:9"
@@ -270,9 +270,3 @@ async def begin_wait(server: ServerProcess, workflow_id: str, *, cancel_on_disco
         message = await server.line()
         if message.get("method") == "notifications/progress" and "Slow" in message["params"]["message"]:
             return "the wait"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,9 +14,9 @@ import aiohttp
 import yaml
 
 from tests.support.debian import program
+from tests.support.ports import HOST, free_port
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "prometheus"
-HOST = "127.0.0.1"
 EVERY = "1s"
 POLL_S = 0.1
 """Between two looks at something that is awaited. Only the latency of noticing depends on it."""
@@ -111,7 +110,7 @@ def _configured(folder: Path, target: str, key: str) -> Path:
 async def _started(folder: Path, configuration: Path, session: aiohttp.ClientSession) -> Prometheus:
     executable = await asyncio.to_thread(program, "prometheus")
     for attempts_left in reversed(range(PORT_ATTEMPTS)):
-        port = _free_port()
+        port = free_port()
         log = folder / f"prometheus-{port}.log"
         process = await _start(executable, configuration, folder / "data", port, log)
         made = Prometheus(url=f"http://{HOST}:{port}", process=process, session=session, log=log)
@@ -158,10 +157,3 @@ async def _end(process: Process) -> None:
     if process.returncode is None:
         process.terminate()
     await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -23,7 +23,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -37,6 +36,7 @@ from typing import NoReturn, Self
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.support.ports import HOST, free_port
 from tests.support.real_comfyui_install import folder, install, to_stderr
 from tests.support.real_comfyui_steps import (
     InstallError,
@@ -48,7 +48,6 @@ from tests.support.real_comfyui_steps import (
 
 __all__ = ["CHECKPOINT", "ComfyUIStartError", "InstallError", "RealComfyUI", "install"]
 
-HOST = "127.0.0.1"
 CHECKPOINT = "tiny-random-sd15.ckpt"
 POLL = 0.1
 """Seconds between two looks at a starting server. Only the latency of noticing depends on it."""
@@ -87,7 +86,7 @@ class RealComfyUI:
         self._timeout = start_timeout if start_timeout is not None else _start_timeout()
         self._may_change_port = port == 0
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.log_path = self._base / "comfyui.log"
         _prepare(self._home, self._base)
 
@@ -111,7 +110,7 @@ class RealComfyUI:
             except _PortTakenError:
                 if not (self._may_change_port and attempts_left):
                     raise
-                self.port = _free_port()
+                self.port = free_port()
             else:
                 self._may_change_port = False
                 return
@@ -200,13 +199,6 @@ def _start_timeout() -> float:
     return float(os.environ.get("COMFY_BRIDGE_START_TIMEOUT", "120"))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _prepare(home: Path, base: Path) -> None:
     """The folders ComfyUI expects under --base-directory, and the checkpoint in its place."""
     for name in ("models/checkpoints", "input", "output", "user", "custom_nodes"):
@@ -278,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if chosen.command == "start":
         base = (chosen.base_directory or folder() / "base").resolve()
-        _run_in_foreground(home, base, chosen.port or _free_port(), chosen.extra)
+        _run_in_foreground(home, base, chosen.port or free_port(), chosen.extra)
     print(home)
     return 0
 
