@@ -8,7 +8,6 @@ once for each call. Where a value was changed, a warning says how.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 from pydantic import AliasChoices
 
 from comfy_mcp.domain import large_json
+from comfy_mcp.domain.days import ms_of
 from comfy_mcp.domain.file_inputs import path_of_url
 from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
@@ -229,10 +229,9 @@ def _since(argument: _Argument, value: object) -> object:
 
 def _of_date(text: str) -> object:
     try:
-        date = datetime.fromisoformat(text.strip(_QUOTES))
+        return ms_of(text.strip(_QUOTES))
     except ValueError:
         return text
-    return round((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _thousands(value: object) -> int:
