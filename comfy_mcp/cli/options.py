@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from comfy_mcp.domain.days import ms_of
+from comfy_mcp.operations.dates import ms_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,17 +56,14 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-class When(click.ParamType):
+class When(click.IntRange):
     """Epoch milliseconds, or a date."""
 
-    name = "when"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        text = str(value).strip()
-        if text.isascii() and text.isdigit():
-            return int(text)
+        if str(value).isdigit():
+            return super().convert(value, param, ctx)
         try:
-            return ms_of(text)
+            return ms_of(str(value).strip())
         except ValueError:
             self.fail(f"{value!r} is no date such as 2026-11-30, and no epoch milliseconds.", param, ctx)
 
@@ -214,7 +211,8 @@ cursor = click.option(
 )
 since = click.option(
     "--since",
-    type=When(),
+    type=When(min=0),
+    metavar="WHEN",
     help="Only entries newer than this: a date such as 2026-11-30 (UTC), or epoch milliseconds.",
 )
 

@@ -1,7 +1,5 @@
 """Days in UTC, of epoch milliseconds."""
 
-from datetime import UTC, datetime
-
 DAY_MS = 86_400_000
 
 
@@ -13,10 +11,3 @@ def day_of(at: int) -> int:
 def day_end(at: int) -> int:
     """When it ends."""
     return (day_of(at) + 1) * DAY_MS
-
-
-def ms_of(date: str) -> int:
-    """The epoch milliseconds of a date or a time as in ISO 8601, in UTC where it names no zone. Raises
-    ValueError."""
-    found = datetime.fromisoformat(date)
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)

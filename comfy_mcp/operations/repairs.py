@@ -16,7 +16,6 @@ from urllib.parse import unquote
 from pydantic import AliasChoices
 
 from comfy_mcp.domain import large_json
-from comfy_mcp.domain.days import ms_of
 from comfy_mcp.domain.file_inputs import path_of_url
 from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
@@ -24,6 +23,7 @@ from comfy_mcp.domain.parameters import USUAL_NAMES
 from comfy_mcp.domain.shown import shown
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.argument_errors import require_small
+from comfy_mcp.operations.dates import ms_of
 from comfy_mcp.operations.json_texts import JSON, json_in
 from comfy_mcp.operations.shapes import Params
 

@@ -1,8 +1,10 @@
-"""Days, and dates as people write them."""
+"""Dates as people write them."""
 
 import pytest
 
-from comfy_mcp.domain.days import DAY_MS, day_end, day_of, ms_of
+from comfy_mcp.operations.dates import ms_of
+
+DAY_MS = 86_400_000
 
 
 @pytest.mark.parametrize(
@@ -22,8 +24,3 @@ def test_a_date_is_that_of_utc_unless_it_says_another_zone(text: str, ms: int) -
 def test_what_is_no_date_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         ms_of(text)
-
-
-def test_a_day_ends_where_the_next_begins() -> None:
-    assert day_of(day_end(5)) == 1
-    assert day_end(DAY_MS) == 2 * DAY_MS
