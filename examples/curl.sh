@@ -34,7 +34,7 @@ ask() {
 echo "health: $(ask "$url/health" | member status)" >&2
 
 # Submit. The Idempotency-Key makes it safe to send the same again when the answer got lost.
-body=$(printf '{"workflow": %s, "priority": "high"}' "$(cat "$workflow")")
+body=$(printf '{"workflow": %s}' "$(cat "$workflow")")
 submit() {
   ask "$v1/workflow" --header 'Content-Type: application/json' --data-binary @- <<<"$body" "$@"
 }

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -59,4 +60,6 @@ def receiver(secret: str) -> web.Application:
 
 
 if __name__ == "__main__":
+    if not os.environ.get("WEBHOOK_SECRET", "").startswith("whsec_"):
+        sys.exit("WEBHOOK_SECRET is what `comfy-bridge webhooks set` or `rotate` printed: whsec_…")
     web.run_app(receiver(os.environ["WEBHOOK_SECRET"]), host="127.0.0.1", port=8000)

@@ -26,12 +26,19 @@ def given(file: str, asked: Mapping[str, Any]) -> Iterator[Asked]:
     }
     asked.pop("webhook_events", None)
     path = Path(file)
-    if file == STDIN or path.exists() or (path.suffix and not file.startswith("job:")):
+    if file == STDIN or _is_there(path) or (path.suffix and not file.startswith("job:")):
         name = asked.get("name") or (None if file == STDIN else _readable(path.stem))
         with opened(file) as content:
             yield {**asked, "name": name}, content
     else:
         yield {**asked, "workflow": file}, None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than a name may be
+        return False
 
 
 def _readable(name: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from comfy_mcp.operations.dates import ms_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PRIORITIES = ("low", "normal", "high")
@@ -52,6 +54,18 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return seconds
+
+
+class When(click.IntRange):
+    """Epoch milliseconds, or a date."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value).isdigit():
+            return super().convert(value, param, ctx)
+        try:
+            return ms_of(str(value).strip())
+        except ValueError:
+            self.fail(f"{value!r} is no date such as 2026-11-30, and no epoch milliseconds.", param, ctx)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -197,9 +211,9 @@ cursor = click.option(
 )
 since = click.option(
     "--since",
-    type=click.IntRange(min=0),
-    metavar="MS",
-    help="Only entries newer than this, in epoch milliseconds.",
+    type=When(min=0),
+    metavar="WHEN",
+    help="Only entries newer than this: a date such as 2026-11-30 (UTC), or epoch milliseconds.",
 )
 
 

@@ -122,10 +122,12 @@ def error_document(error: BridgeError) -> dict[str, Any]:
 
 def in_commands(advice: str) -> str:
     """An operation's next step, said in commands: `Call list_outputs` is `comfy-bridge outputs`."""
-    return _INPUTS.sub(r"-i \1=…", reworded(advice, _command_of))
+    said = _INPUTS.sub(r"-i \1=…", reworded(advice, _command_of))
+    return _MATRIX.sub(lambda found: f"--matrix {found[1]}={found[2].replace(', ', ',')}", said)
 
 
 _INPUTS = re.compile(r'inputs=\{"([\w.]+)": "?…"?\}')
+_MATRIX = re.compile(r'matrix=\{"([^"]+)": \[([^\]]*)\]\}')
 
 
 IN_COMMANDS: Mapping[str, Any] = in_words(in_commands)

@@ -24,7 +24,10 @@ def prepare_folder(folder: Path) -> None:
 
 def prepare_place(where: Path) -> None:
     """The folder `where`, or that of a file with this name. Raises InvalidInput."""
-    is_file = media_type_of(where.name) != UNKNOWN and not where.is_dir()
+    try:
+        is_file = media_type_of(where.name) != UNKNOWN and not where.is_dir()
+    except OSError as error:  # longer than a name may be
+        raise _not_written(where, error) from None
     prepare_folder(where.parent if is_file else where)
 
 

@@ -8,7 +8,6 @@ once for each call. Where a value was changed, a warning says how.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -24,6 +23,7 @@ from comfy_mcp.domain.parameters import USUAL_NAMES
 from comfy_mcp.domain.shown import shown
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.argument_errors import require_small
+from comfy_mcp.operations.dates import ms_of
 from comfy_mcp.operations.json_texts import JSON, json_in
 from comfy_mcp.operations.shapes import Params
 
@@ -229,10 +229,9 @@ def _since(argument: _Argument, value: object) -> object:
 
 def _of_date(text: str) -> object:
     try:
-        date = datetime.fromisoformat(text.strip(_QUOTES))
+        return ms_of(text.strip(_QUOTES))
     except ValueError:
         return text
-    return round((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _thousands(value: object) -> int:

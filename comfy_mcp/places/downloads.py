@@ -136,6 +136,8 @@ def why(error: Exception) -> str:
             return "its certificate is not trusted"
         case aiohttp.ClientConnectorError():
             return "nothing answers there"
+        case aiohttp.ServerDisconnectedError() | ConnectionError():
+            return "it closed the connection"
         case _:
             return f"the transfer broke ({type(error).__name__})"
 

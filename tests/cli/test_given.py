@@ -36,7 +36,7 @@ def test_stdin_has_no_name() -> None:
         assert content is not None
 
 
-@pytest.mark.parametrize("name", ["text-to-image", "job:5b0c6a52", "folder/poster"])
+@pytest.mark.parametrize("name", ["text-to-image", "job:5b0c6a52", "folder/poster", "n" * 5_000])
 def test_what_is_no_file_is_a_name(name: str) -> None:
     with given(name, options("prompt=a fox", 'tags=["a"]', "6.text=x=y")) as (asked, content):
         assert asked["workflow"] == name

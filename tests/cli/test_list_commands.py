@@ -53,6 +53,10 @@ def test_outputs_can_be_narrowed(shell: Shell, tmp_path: Path) -> None:
     assert shell("outputs", "--type", "video", "--json").json["outputs"] == []
     assert len(shell("outputs", "--since", made["createdAt"] - 1, "--json").json["outputs"]) == 1
     assert shell("outputs", "--since", made["createdAt"] + 1, "--json").json["outputs"] == []
+    assert len(shell("outputs", "--since", "2020-01-01", "--json").json["outputs"]) == 1
+    assert shell("workflows", "--since", "2999-12-31T23:59", "--json").json["workflows"] == []
+    refused = shell("outputs", "--since", "yesterday")
+    assert (refused.code, "no date such as 2026-11-30" in refused.err) == (2, True)
 
 
 def test_workflows_come_in_pages(shell: Shell, tmp_path: Path) -> None:

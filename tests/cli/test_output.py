@@ -34,6 +34,8 @@ from tests.cli.conftest import ROOT, Shell, graph, written
         ("Read comfy://workflows for the ids.", "Run `comfy-bridge workflows` for the ids."),
         ("Correct the workflow.", "Correct the workflow."),
         ('Give it: inputs={"image": "…"}, as a path.', "Give it: -i image=…, as a path."),
+        ('For example matrix={"cfg": [4, 7]}.', "For example --matrix cfg=4,7."),
+        ('Give matrix={"6.text": […]} instead.', "Give --matrix 6.text=… instead."),
     ],
 )
 def test_advice_names_commands(advice: str, said: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_mcp.cli.saving import NUMBERS, prepare_folder, save_text
+from comfy_mcp.cli.saving import NUMBERS, prepare_folder, prepare_place, save_text
 from comfy_mcp.domain.errors import InvalidInput
 
 
@@ -17,6 +17,12 @@ def test_a_folder_below_a_file_cannot_be_prepared(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="can't be written"):
         prepare_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("name", ["n" * 5_000, f"{'n' * 5_000}.png", f"{'n' * 300}.png"])
+def test_a_place_with_too_long_a_name_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match="can't be written"):
+        prepare_place(tmp_path / name)
 
 
 def test_a_text_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

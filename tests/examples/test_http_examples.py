@@ -121,6 +121,15 @@ def test_where_no_key_is_asked_for_none_is_needed(runner: Runner, engine_url: st
         assert in_page(runner, served, PICTURE.read_text())["sizes"]
 
 
+def test_a_key_with_the_rights_that_keys_have_is_enough(runner: Runner, engine_url: str) -> None:
+    made = runner(WARM_PYTHON, "-m", "comfy_mcp", "keys", "add", "somebody")
+    assert made.code == 0, made.err
+    with serving(runner, engine_url, key="") as served:
+        env = served.env | {"BRIDGE_KEY": made.out.strip()}
+        for command in CLIENTS.values():
+            assert_saved(runner, runner(*command, PICTURE, "pictures", **env), 1)
+
+
 def test_the_curl_script_shows_what_an_error_and_a_cancel_look_like(runner: Runner, served: Served) -> None:
     done = runner(*CLIENTS["curl"], PICTURE, "pictures", **served.env)
     assert "health: healthy" in done.err

@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_mcp.domain.webhooks import signed_headers
 from examples.webhook_receiver import receiver
+from tests.examples.conftest import EXAMPLES, Runner
 
 SECRET, OTHER = "whsec_" + "A" * 32, "whsec_" + "B" * 32
 BODY = json.dumps({"type": "workflow.failed", "timestamp": "t", "data": {"workflowId": "w"}}).encode()
@@ -29,3 +30,11 @@ async def test_it_shows_what_is_signed_once(capsys: pytest.CaptureFixture[str]) 
         async with client.post("/comfy", data=BODY) as answer:
             assert answer.status == 401
     assert capsys.readouterr().out == "t workflow.failed w\n"
+
+
+@pytest.mark.parametrize("secret", ["", "word"])
+def test_without_a_secret_it_says_where_one_comes_from(runner: Runner, secret: str) -> None:
+    done = runner.python(EXAMPLES / "webhook_receiver.py", WEBHOOK_SECRET=secret)
+    assert (done.code, done.out) == (1, "")
+    assert "comfy-bridge webhooks set" in done.err
+    assert "Traceback" not in done.err

@@ -21,7 +21,7 @@ HEADERS = {"webhook-id": "msg_1", "content-type": "application/json"}
         (302, Posted(error="the answer is HTTP 302; redirects are not followed")),
         (410, Posted(error="the answer is HTTP 410", gone=True)),
         (500, Posted(error="the answer is HTTP 500")),
-        (0, Posted(error="the transfer broke (ServerDisconnectedError)")),
+        (0, Posted(error="it closed the connection")),
         (-1, Posted(error="it does not answer in time")),
     ],
 )

@@ -17,6 +17,7 @@ from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCod
 from comfy_mcp.domain.redaction import without_values
 from comfy_mcp.places import json_text
 from comfy_mcp.places.cloud.service import NotNow
+from comfy_mcp.places.downloads import why
 from comfy_mcp.places.lookups import Lookups
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
@@ -176,8 +177,7 @@ class _Translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.ClientError | OSError):  # TimeoutError is an OSError
-            why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-            raise EngineUnreachable(f"{self._where}: {why}.", next_step=WAIT) from None
+            raise EngineUnreachable(f"{self._where}: {why(error)}.", next_step=WAIT) from None
 
 
 def _dumped(body: Mapping[str, Any]) -> bytes:
