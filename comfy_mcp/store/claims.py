@@ -108,13 +108,14 @@ def claim_next(
         return None
     passed = turns.passed(connection, offer.lane)
     where = choosing.values(connection, offer, claiming, now)
-    if found is not None:
-        if offer.admission is not None:
-            holds.tell(connection, offer.admission, found.told, now)
-        read = None if found.job_id is None else _read(connection, where, found.job_id)
-    else:
+    if found is None:
         read = _next(connection, offer, where, fair_share.first_rank(passed))
-    return None if read is None else _claim(connection, offer, where, passed, *read)
+    else:
+        read = None if found.job_id is None else _read(connection, where, found.job_id)
+    claim = None if read is None else _claim(connection, offer, where, passed, *read)
+    if found is not None and offer.admission is not None:
+        holds.tell(connection, offer.admission, found.told, now)
+    return claim
 
 
 _Readable = tuple[AnyRow, Job, Submitted | None]
