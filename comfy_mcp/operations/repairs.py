@@ -38,8 +38,6 @@ _SPELLINGS = {
     "success": "completed",
     "complete": "completed",
     "succeeded": "completed",
-    "done": "completed",
-    "finished": "completed",
     "pending": "queued",
     "waiting": "queued",
     "in_progress": "running",
