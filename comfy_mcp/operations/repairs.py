@@ -52,8 +52,6 @@ _SPELLINGS = {
     "jpg": "image",
     "mp4": "video",
     "mp3": "audio",
-    "highest": "high",
-    "urgent": "high",
     "sounds": "audio",
     "sound": "audio",
 }

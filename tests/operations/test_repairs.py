@@ -54,7 +54,6 @@ def test_a_text_argument_may_be_the_word_null_and_a_required_one_stays() -> None
         ("list_workflows", "status", "Succeeded", "completed"),
         ("list_workflows", "status", "in progress", "running"),
         ("list_outputs", "type", "PNG", "image"),
-        ("prioritize_workflow", "priority", "urgent", "high"),
         ("workflow_status", "workflowId", f' "{ID}" ', ID),
         ("workflow_status", "workflow_id", ID.upper(), ID),
         ("workflow_status", "workflow_id", f"comfy://workflows/{ID}", ID),
