@@ -38,8 +38,6 @@ _SPELLINGS = {
     "success": "completed",
     "complete": "completed",
     "succeeded": "completed",
-    "done": "completed",
-    "finished": "completed",
     "pending": "queued",
     "waiting": "queued",
     "in_progress": "running",
@@ -54,8 +52,6 @@ _SPELLINGS = {
     "jpg": "image",
     "mp4": "video",
     "mp3": "audio",
-    "highest": "high",
-    "urgent": "high",
     "sounds": "audio",
     "sound": "audio",
 }

@@ -62,6 +62,7 @@ async def test_without_words_there_is_everything_and_jobs_are_there_too(tmp_path
         ("upscale", "starter"),
         (f"job:{job.workflow_id}", "job"),
     ]
+    assert f"job:{job.workflow_id} (A poem) [job]" in found.text()
     assert found.next_step == 'Call submit_workflow(workflow="poster", inputs={"width": …}).'
     assert [each.name for each in (await call("find_workflow", kind="video")).workflows] == ["poster"]
     for words, is_found in (("poem", True), ("poster", False)):

@@ -51,10 +51,9 @@ def test_a_text_argument_may_be_the_word_null_and_a_required_one_stays() -> None
         ("list_outputs", "since", "2026-11-30", 1_795_996_800_000),
         ("list_workflows", "since", "2026-11-30T12:00:00.5+01:00", 1_796_036_400_500),
         ("list_workflows", "since", "'2026-11-30 11:00:00Z'", 1_796_036_400_000),
-        ("list_workflows", "status", "Done", "completed"),
+        ("list_workflows", "status", "Succeeded", "completed"),
         ("list_workflows", "status", "in progress", "running"),
         ("list_outputs", "type", "PNG", "image"),
-        ("prioritize_workflow", "priority", "urgent", "high"),
         ("workflow_status", "workflowId", f' "{ID}" ', ID),
         ("workflow_status", "workflow_id", ID.upper(), ID),
         ("workflow_status", "workflow_id", f"comfy://workflows/{ID}", ID),
@@ -101,6 +100,7 @@ def test_another_way_to_write_it_is_taken_and_told(
     [
         ("list_workflows", "status", "completed"),
         ("list_workflows", "status", "nearly"),
+        ("list_workflows", "status", "done"),  # completed, or ended?
         ("list_workflows", "status", 7),
         ("list_workflows", "since", 0),
         ("list_workflows", "since", "yesterday"),

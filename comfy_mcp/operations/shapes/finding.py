@@ -98,13 +98,14 @@ class FoundWorkflowItem(Part):
     peak_vram_bytes: int | None = _sparse()
 
     def text(self) -> str:
+        label = f" ({self.label})" if self.label and self.origin == "job" else ""
         about = f": {self.about}" if self.about else ""
         runs = "" if self.runnable is None else " Runs here." if self.runnable else " Can't run here"
         lacks = f" ({self.missing.text()})." if self.missing and self.missing.text() else ""
         takes = f" Inputs: {', '.join(self.inputs)}." if self.inputs else ""
         costs = " Costs Comfy credits." if self.paid else ""
         held = f" Needed {gib(self.peak_vram_bytes)} of VRAM before." if self.peak_vram_bytes else ""
-        return f"{self.name} [{self.origin}]{about.rstrip('.')}.{runs}{lacks}{takes}{held}{costs}"
+        return f"{self.name}{label} [{self.origin}]{about.rstrip('.')}.{runs}{lacks}{takes}{held}{costs}"
 
 
 class FoundWorkflowsResult(Result):
