@@ -6,7 +6,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 MOST = 256
-"""What waits at most. It takes a quarter of a millisecond then."""
+"""What waits at most. To count these takes half a millisecond."""
 
 
 class Later(Collector):
