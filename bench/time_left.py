@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from bench.processes import Run
@@ -166,7 +167,7 @@ async def replayed(folder: Path, runs: Sequence[Recorded]) -> list[Look]:
     """Over one history, which is empty at first."""
     store = await Store.open(load_settings(state_dir=folder))
     try:
-        durations, looks = Durations(store), list[Look]()
+        durations, looks = Durations(store, monotonic), list[Look]()
         for run in runs:
             keys = {key for times in times_of(run.graph).values() for key in times.keys}
             found, observed = _replay(run, await durations.known(keys))

@@ -19,6 +19,7 @@ from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.housekeeping import Sweeper, end_overdue_jobs
 from comfy_mcp.driving.lanes import CloudRunner, Lanes
+from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.gpu import GpuMonitor, GpuUsage
@@ -92,7 +93,15 @@ async def open_runtime(
         gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
         fleet = Fleet(clock.monotonic)
-        means = Means(store=store, settings=settings, clock=clock, new_id=new_id, gpu=usage, fleet=fleet)
+        means = Means(
+            store=store,
+            settings=settings,
+            clock=clock,
+            new_id=new_id,
+            gpu=usage,
+            durations=Durations(store, clock.monotonic),
+            fleet=fleet,
+        )
         roster = _roster(means, pool, files, metrics, gpu, drive=drive)
         stack.push_async_callback(roster.close)
         lanes = _lanes(means, files, kept, holder=roster.holder, drive=drive)

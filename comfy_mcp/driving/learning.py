@@ -1,11 +1,15 @@
 """How long nodes took in the past: the weights of progress, learnt by class_type."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 SAVE_AT = 256
 """Observations of one class_type that are worth a write while there is work; more of them are dropped, for
 they are hints, not records."""
+
+
+SAVE_S = 5.0
+"""Between two writes while engines are idle: those of a fleet become idle all the time."""
 
 
 class DurationStore(Protocol):
@@ -14,10 +18,14 @@ class DurationStore(Protocol):
 
 
 class Durations:
-    """A cache in front of the store. Observations are written now and then, never while a job waits."""
+    """A process's cache in front of the store. Observations are written now and then, never while a job
+    waits."""
 
-    def __init__(self, store: DurationStore) -> None:
+    def __init__(self, store: DurationStore, now: Callable[[], float]) -> None:
+        """`now` in monotonic seconds."""
         self._store = store
+        self._now = now
+        self._saved_at = float("-inf")
         self._known: dict[str, float] = {}
         self._asked: set[str] = set()
         self._observed: dict[str, list[float]] = {}
@@ -45,10 +53,16 @@ class Durations:
     def full(self) -> bool:
         return any(len(durations) >= SAVE_AT for durations in self._observed.values())
 
+    @property
+    def old(self) -> bool:
+        """They were not written just now."""
+        return self._now() - self._saved_at >= SAVE_S
+
     async def save(self) -> None:
         """Write what was observed and read it back, so that no job has to wait for it. Raises StoreFault."""
         if not self._observed:
             return
+        self._saved_at = self._now()
         observed, self._observed = self._observed, {}
         await self._store.observe_durations(observed)
         self._known.update(await self._store.node_durations(observed.keys()))

@@ -25,7 +25,6 @@ from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, Containment
 from comfy_mcp.driving.ends import Ends
-from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.sizes import OutputSizes
 from comfy_mcp.logs import Facts, routine
@@ -57,7 +56,7 @@ class Ledger:
             lease.engine, fleet=means.fleet, clock=means.clock, max_attempts=means.settings.max_attempts
         )
         self.sizes = OutputSizes(place.sizes, means.store)
-        self.durations = Durations(means.store)
+        self.durations = means.durations
         self._lease = lease
         self._store = means.store
         self._clock = means.clock

@@ -7,6 +7,7 @@ from comfy_mcp.domain.ids import LOCAL
 from comfy_mcp.driving.checked import CheckedGraphs
 from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.fleet import Fleet
+from comfy_mcp.driving.learning import Durations
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
@@ -15,14 +16,15 @@ from comfy_mcp.store import Store
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """`gpu` measures what jobs take; `new_id` gives ids that ComfyUI accepts as a prompt_id; `checked` are
-    graphs that this process has just checked; `fleet` is what its engines know of each other; `lane` is whose
-    jobs are driven."""
+    graphs that this process has just checked; `durations` are those of nodes; `fleet` is what its engines
+    know of each other; `lane` is whose jobs are driven."""
 
     store: Store
     settings: Settings
     clock: Clock
     new_id: Callable[[], str]
     gpu: GpuUsage
+    durations: Durations
     checked: CheckedGraphs = field(default_factory=CheckedGraphs)
     fleet: Fleet = field(default_factory=Fleet)
     lane: str = LOCAL

@@ -205,7 +205,7 @@ class Tenure:
         self._follow()
         if (due := self._gate.due) is not None and due <= self._clock.monotonic():
             self._ask_for_sample()
-        if self._ledger.durations.full or idle:
+        if self._ledger.durations.full or (idle and self._ledger.durations.old):
             await self._ledger.save_durations()
         if self._stopping.has_news:
             self._alarm.ring()

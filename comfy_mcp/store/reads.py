@@ -156,13 +156,13 @@ def view(connection: Connection, job_id: JobId, *, at_a_glance: bool = False) ->
     row = connection.execute(_BY_ID, {"b_id": job_id}).first()
     if row is None:
         return None
-    job = job_shown(row)
+    job, is_queued = job_shown(row), row.status == JobStatus.QUEUED.value
     if at_a_glance and job.output_count > AT_A_GLANCE:
         raise TooMuch
     return JobView(
         job=job,
         outputs=tuple(outputs.of_job(connection, job_id)) if job.output_count else (),
-        position=position(connection, job_id, at_a_glance=at_a_glance),
+        position=position(connection, job_id, at_a_glance=at_a_glance) if is_queued else None,
     )
 
 

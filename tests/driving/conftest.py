@@ -19,6 +19,7 @@ from comfy_mcp.driving import attempt, hearing, sizes
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.fleet import Fleet
+from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.operations.feed.hub import Hub
@@ -80,6 +81,7 @@ class House:
             clock=self.clock,
             new_id=lambda: str(uuid4()),
             gpu=gpu or GpuUsage(),
+            durations=Durations(self.store, self.clock.monotonic),
             fleet=self.fleet,
         )
 
