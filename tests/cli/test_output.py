@@ -129,7 +129,12 @@ def test_a_reader_that_goes_away_is_no_error(shell: Shell, tmp_path: Path) -> No
         )
     finally:
         os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done)) == (0, [])
+
+
+def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """Lines on stderr, without the one of a busy machine."""
+    return [line for line in done.stderr.splitlines() if "loop_stood" not in line]
 
 
 def closed_or_full(redirection: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -158,7 +163,7 @@ def closed_or_full(redirection: str, *arguments: object) -> "subprocess.Complete
 def test_a_full_disk_behind_stdout_is_an_error_in_words(shell: Shell, arguments: tuple[str, ...]) -> None:
     done = closed_or_full(">/dev/full", *arguments)
     assert done.returncode in {2, 3}
-    assert done.stderr.startswith("error[")
+    assert said(done)[0].startswith("error[")
     assert "Traceback" not in done.stderr
 
 
