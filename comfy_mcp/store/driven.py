@@ -24,6 +24,9 @@ WRITE_S = 1.0
 MAX_DRIVEN = 1024
 """Jobs remembered at once, far more than engines have; beyond it the oldest is read again."""
 
+MAX_ENDED = 256
+"""Those whose end was written last: a read of the row from before it may still be on its way."""
+
 
 @dataclass(slots=True)
 class _Known:
@@ -40,6 +43,7 @@ class Driven:
 
     def __init__(self) -> None:
         self._known: Bounded[JobId, _Known] = Bounded(MAX_DRIVEN)
+        self._ended: Bounded[JobId, _Known] = Bounded(MAX_ENDED)
 
     def take(self, lease: Lease, job_id: JobId, happened: Sequence[JobEvent]) -> Job | None:
         """The job after `happened`, if these are steps that need not be written yet; else None."""
@@ -67,9 +71,11 @@ class Driven:
         return (known.unwritten,) if known and known.lease == lease and known.unwritten else ()
 
     def wrote(self, lease: Lease, job: Job) -> None:
-        self._known.pop(job.id, None)
+        before = self._known.pop(job.id, None)
         if job.is_claimed:
             self._known[job.id] = _Known(lease, job, time.monotonic(), job)
+        elif before is not None:
+            self._ended[job.id] = before
 
     def forget(self, lease: Lease) -> None:
         """Another process drives the engine from now on, or nobody."""
@@ -81,8 +87,8 @@ class Driven:
 
     def shown(self, job: Job) -> Job:
         """`job`, as its row is, with what is known better here: the row may have been read before the last
-        write of it."""
-        known = self._known.get(job.id)
+        write of it, and nobody is to see less than was shown."""
+        known = self._known.get(job.id) or self._ended.get(job.id)
         if known is None or (known.unwritten is None and known.job.progress <= job.progress):
             return job
         if job.status is not JobStatus.RUNNING or job.attempt != known.job.attempt:

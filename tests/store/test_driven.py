@@ -131,3 +131,16 @@ async def test_so_many_are_remembered_and_no_more(store: Store, monkeypatch: pyt
     assert len(store._driven._known) == 1
     await store.record(lease, one.id, [completed(one)])
     assert (await store.get_job(two.id)) == replace(two, progress=0.7)
+
+
+async def test_a_row_read_before_the_end_shows_no_less_than_was_shown(store: Store) -> None:
+    lease = await leased(store)
+    job = await running(store, lease)
+    known = driven.Driven()
+    known.wrote(lease, job)
+    assert known.take(lease, job.id, [progressed(job, 0.5)]) is not None
+    known.wrote(lease, await store.record(lease, job.id, [completed(job)]))
+    assert not known.knows(job.id)
+    assert known.shown(job) == replace(job, progress=0.5)
+    again = replace(job, attempt=2)
+    assert known.shown(again) == again
