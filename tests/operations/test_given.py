@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from comfy_mcp.domain.errors import InvalidGraph, InvalidInput, NotFound
+from comfy_mcp.domain.errors import ErrorCode, InvalidGraph, InvalidInput, NotFound
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.operations.context import Caller
@@ -195,6 +195,14 @@ async def test_a_saved_file_that_is_no_workflow_is_refused(tmp_path: Path, call:
     save(tmp_path, note='"only text"')
     with pytest.raises(InvalidInput):
         await call("submit_workflow", workflow="note", inputs={"a": 1})
+
+
+async def test_a_list_is_no_workflow_even_if_it_names_an_output(tmp_path: Path, call: Bench) -> None:
+    (tmp_path / "workflows").mkdir(exist_ok=True)
+    (tmp_path / "workflows" / "list.json").write_text('[{"$output": "0123"}]')
+    with pytest.raises(InvalidInput) as raised:
+        await call("submit_workflow", workflow="list.json")
+    assert raised.value.code is ErrorCode.GRAPH_INVALID
 
 
 async def test_a_starter_that_needs_a_checkpoint_says_so(
