@@ -22,7 +22,7 @@ def read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unusable(path, "read", error) from None
     except UnicodeDecodeError:
         raise not_understood(path, "it is not UTF-8") from None
 
@@ -56,15 +56,10 @@ def not_understood(path: Path, why: str) -> InvalidInput:
     )
 
 
-def unwritable(path: Path, error: OSError) -> InvalidInput:
+def unusable(path: Path, how: str, error: OSError) -> InvalidInput:
+    """`how`: what can't be done with it."""
     return InvalidInput(
-        f"{path} can't be written: {error.strerror}.", next_step=BY_HAND, code=ErrorCode.PATH_UNREADABLE
-    )
-
-
-def _unreadable(path: Path, error: OSError) -> InvalidInput:
-    return InvalidInput(
-        f"{path} can't be read: {error.strerror}.", next_step=BY_HAND, code=ErrorCode.PATH_UNREADABLE
+        f"{path} can't be {how}: {error.strerror}.", next_step=BY_HAND, code=ErrorCode.PATH_UNREADABLE
     )
 
 

@@ -55,7 +55,7 @@ async def connect(settings: Settings, output: Output, *, client: str) -> ExitCod
     try:
         write_whole(path.resolve(), after)  # a link stays one
     except OSError as error:
-        raise client_configs.unwritable(path, error) from None
+        raise client_configs.unusable(path, "written", error) from None
     output.result({"path": str(path), "written": True}, [f"Written: {path}. Restart the client."])
     return ExitCode.OK
 

@@ -130,7 +130,7 @@ class Engines(EngineReports):
             for driver in self._roster.drivers
             if driver.has_room and (driver.takes_files or not needs.brings)
         }
-        best = self._means.fleet.best(able, job) if able else None
+        best = self._means.fleet.best(able, job)
         return None if best is None else able[best].reserve(job_id)
 
     def foreign_ahead(self, engine: EngineId | None = None, *, lane: str = LOCAL) -> int:

@@ -18,6 +18,9 @@ from comfy_mcp.domain.file_inputs import FileInput
 from comfy_mcp.domain.graph import MAX_PROBLEMS
 from comfy_mcp.domain.graph_checks import GraphReport
 
+MAX_FILES = 64
+"""Different files of one workflow."""
+
 
 def fault_at(
     found: FileInput, error: InvalidInput | NotFound | LimitExceeded
@@ -48,9 +51,9 @@ def of_all(faults: Sequence[InvalidGraph | NotFound]) -> InvalidGraph | NotFound
     return InvalidGraph(said, problems=problems[:MAX_PROBLEMS], **how)
 
 
-def too_many(limit: int) -> LimitExceeded:
+def too_many() -> LimitExceeded:
     return LimitExceeded(
-        f"The workflow names more than {limit} files.",
+        f"The workflow names more than {MAX_FILES} files.",
         next_step="Put them into the engine's input folder, and use the names there.",
         code=ErrorCode.TOO_LARGE,
     )

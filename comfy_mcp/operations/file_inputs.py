@@ -42,16 +42,13 @@ from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.file_faults import carrying_others, fault_at, of_all, too_many
+from comfy_mcp.operations.file_faults import MAX_FILES, carrying_others, fault_at, of_all, too_many
 from comfy_mcp.operations.ids import whole_id
 
 log = structlog.get_logger(__name__)
 
 MAX_RETRIES = 100
 """Retries of one job that are looked through for the newest."""
-
-MAX_FILES = 64
-"""Different files of one workflow."""
 
 
 @dataclass(slots=True)
@@ -113,7 +110,7 @@ async def with_files(
             key = found.value, found.media
             if key not in known:
                 if len(known) >= MAX_FILES:
-                    raise too_many(MAX_FILES)
+                    raise too_many()
                 known[key] = await _named(context, found, said, engine_answers=info is not None)
             if known[key] != found.value:
                 values[found.node, found.name] = known[key]

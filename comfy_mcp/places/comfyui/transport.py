@@ -292,8 +292,7 @@ class Answer:
 
     @property
     def validator(self) -> str | None:
-        """What changes whenever the bytes of the file change; None where the engine says nothing of the
-        kind."""
+        """What changes whenever the bytes of the file change; None where no header of the engine's does."""
         return _validator(self.headers, self.total_length)
 
     async def unchanged(self) -> bool | None:
