@@ -107,6 +107,7 @@ class Hub:
         self._listeners: list[Callable[[StoredEvent], None]] = []
         self._committed: deque[Sequence[StoredEvent]] = deque(maxlen=COMMITS_KEPT)
         self._woken = asyncio.Event()
+        self._runs = False
         self._polls = True
         self._timer: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
@@ -154,6 +155,7 @@ class Hub:
 
     async def run(self) -> None:
         """Follow the log until cancelled. A store that fails is tried again, for ever."""
+        self._runs = True
         self._polls = not self._store.on_change(self._look_soon)
         self._look_soon()
         try:
@@ -170,6 +172,7 @@ class Hub:
                 elif self._steps_changed:
                     self._look_for_steps()
         finally:
+            self._runs = False  # the store may still say that somebody has committed
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -192,6 +195,8 @@ class Hub:
 
     def _look_at(self, when: float) -> None:
         """Then, or earlier."""
+        if not self._runs:
+            return
         if self._timer is not None:
             if self._timer.when() <= when:
                 return

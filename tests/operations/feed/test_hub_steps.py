@@ -1,8 +1,10 @@
 """Steps of progress: those of this process as they come, those of others read now and then."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
@@ -121,3 +123,11 @@ async def test_an_event_does_not_wait_until_steps_are_read_again(monkeypatch: py
             log.commit(stored(seq), local=False)
             log.tell()
             assert [each.seq for each in await told(events, 1)] == [seq]
+
+
+async def test_a_hub_that_has_ended_looks_no_more_whatever_the_store_says() -> None:
+    async with following_others() as (log, _):
+        pass
+    with patch.object(asyncio.get_running_loop(), "call_at") as later:
+        log.tell()
+    later.assert_not_called()
