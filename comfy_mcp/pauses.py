@@ -24,14 +24,19 @@ LOOK_S = 1.0
 CALM = 1
 """Young collections within LOOK_S, of 7,000 new objects each: more of them is a lot of work."""
 
-ENOUGH = 10
-"""Young collections after which a full one is worth it: Python's own value."""
+ENOUGH, PATIENT = 10, 80
+"""Young collections after which a full one is worth it, if the last one found garbage (Python's own value),
+and if it did not: half a million new objects. 1,000 clients that begin to listen are 51."""
 
-MOST = 1_000
-"""Young collections after which a full one is made whatever happens: some seconds of the heaviest work."""
+LITTLE = 700
+"""Garbage for each young collection, a tenth of its objects. What found less was not worth it."""
 
-REST = 30
-"""A full collection is followed by this many times its length without another."""
+BUSY = 10
+"""A process in which much happens all the time waits for this many times as many."""
+
+REST = 100
+"""A full collection is followed by this many times its length without another: at most one event in a hundred
+meets one."""
 
 
 @contextlib.asynccontextmanager
@@ -61,21 +66,30 @@ class _Collector:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._before = _young()
+        self._enough = PATIENT
         self.next_look = loop.call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
-        began, now = time.perf_counter(), _young()
-        due = is_due(now, now - self._before)
+        began, now = time.thread_time(), _young()  # the wall clock of a busy machine adds more
+        due = is_due(now, now - self._before, self._enough)
         if due:
-            gc.collect()
-        rest_s = REST * (time.perf_counter() - began) if due else 0.0
+            self._enough = enough_after(now, gc.collect())
+        rest_s = REST * (time.thread_time() - began) if due else 0.0
         self._before = _young()
         self.next_look = self._loop.call_later(max(LOOK_S, rest_s), self._look)
 
 
-def is_due(young: int, lately: int) -> bool:
+def is_due(young: int, lately: int, enough: int) -> bool:
     """Whether to make a full collection after `young` young ones, of which some were made `lately`."""
-    return young >= ENOUGH and (lately <= CALM or young >= MOST)
+    return young >= (enough if lately <= CALM else BUSY * enough)
+
+
+def enough_after(young: int, found: int) -> int:
+    """Young collections until the next full one, where one after `young` of them has `found` so much garbage.
+
+    Clients that connect are many new objects, and none of them is garbage until they disconnect.
+    """
+    return ENOUGH if found >= LITTLE * young else PATIENT
 
 
 def _young() -> int:

@@ -3,20 +3,32 @@
 import asyncio
 import gc
 import sys
+import weakref
 from typing import Any
 
 import pytest
 
 from comfy_mcp import pauses
-from comfy_mcp.pauses import CALM, ENOUGH, MOST, SWITCH_S, is_due, short_pauses
+from comfy_mcp.pauses import BUSY, CALM, ENOUGH, LITTLE, PATIENT, SWITCH_S, enough_after, is_due, short_pauses
+
+NEW_OBJECTS = 7_000
+"""For each young collection: 700 for one of the very youngest, of which ten make one."""
 
 
 def test_a_full_collection_waits_until_little_happens() -> None:
-    assert not is_due(ENOUGH - 1, 0), "not worth it"
-    assert is_due(ENOUGH, CALM)
-    assert not is_due(ENOUGH, CALM + 1), "much happens"
-    assert not is_due(MOST - 1, 100)
-    assert is_due(MOST, 100), "but not for ever"
+    assert not is_due(ENOUGH - 1, 0, ENOUGH), "not worth it"
+    assert is_due(ENOUGH, CALM, ENOUGH)
+    assert not is_due(ENOUGH, CALM, PATIENT), "the last one was not worth it"
+    assert not is_due(PATIENT, CALM + 1, PATIENT), "much happens"
+    assert not is_due(BUSY * PATIENT - 1, 100, PATIENT)
+    assert is_due(BUSY * PATIENT, 100, PATIENT), "but not for ever"
+    assert is_due(BUSY * ENOUGH, 100, ENOUGH), "and sooner where there is garbage"
+
+
+def test_a_full_collection_that_found_little_is_followed_by_one_much_later() -> None:
+    assert enough_after(PATIENT, LITTLE * PATIENT) == ENOUGH
+    assert enough_after(PATIENT, LITTLE * PATIENT - 1) == PATIENT
+    assert enough_after(ENOUGH, 0) == PATIENT
 
 
 async def test_while_it_serves_no_full_collection_comes_by_itself() -> None:
@@ -35,7 +47,7 @@ async def test_while_it_serves_no_full_collection_comes_by_itself() -> None:
 
 async def test_what_is_garbage_is_collected_when_it_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "LOOK_S", 0.0)
-    monkeypatch.setattr(pauses, "ENOUGH", 0)
+    monkeypatch.setattr(pauses, "PATIENT", 0)
     collected = asyncio.Event()
 
     def heard(phase: str, info: dict[str, Any]) -> None:
@@ -48,3 +60,31 @@ async def test_what_is_garbage_is_collected_when_it_is_calm(monkeypatch: pytest.
             await collected.wait()
     finally:
         gc.callbacks.remove(heard)
+
+
+class _Connection:
+    """As those of asyncio: it is reached from what it reaches, so only a collection frees it."""
+
+    def __init__(self, size: int) -> None:
+        self.itself = self
+        self.objects: list[list[object]] = [[] for _ in range(size)]
+
+
+async def test_connections_that_come_and_go_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were open long enough to be no young garbage."""
+    monkeypatch.setattr(pauses, "LOOK_S", 0.0)
+    monkeypatch.setattr(pauses, "REST", 0)
+    alive: weakref.WeakSet[_Connection] = weakref.WeakSet()
+    crowd, size, most = 50, 1_000, 0
+    async with asyncio.timeout(120), short_pauses():
+        for _ in range(40):
+            connections = [_Connection(size) for _ in range(crowd)]
+            alive.update(connections)
+            gc.collect(1)  # they are old now
+            await asyncio.sleep(0)  # a busy step
+            del connections
+            await asyncio.sleep(0)  # two calm ones
+            await asyncio.sleep(0)
+            most = max(most, len(alive))
+    patient = PATIENT * NEW_OBJECTS // size
+    assert crowd < most <= patient + 2 * crowd, "of 2,000"
