@@ -113,16 +113,18 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(operation="system_status", method="GET", path="/v1/status", tag="System"),
     Route(operation="gpu_status", method="GET", path="/v1/gpu", tag="System"),
-    Route(operation="add_engine", method="POST", path="/v1/engines", success=201, body=True),
-    Route(operation="remove_engine", method="DELETE", path="/v1/engines/{engine}"),
-    Route(operation="drain_engine", method="POST", path="/v1/engines/{engine}/drain"),
-    Route(operation="list_webhooks", method="GET", path="/v1/webhooks"),
-    Route(operation="set_webhook", method="POST", path="/v1/webhooks", body=True),
-    Route(operation="remove_webhook", method="DELETE", path="/v1/webhooks"),
-    Route(operation="rotate_webhook_secret", method="POST", path="/v1/webhooks/secret"),
-    Route(operation="list_deliveries", method="GET", path="/v1/webhooks/deliveries"),
-    Route(operation="replay_deliveries", method="POST", path="/v1/webhooks/deliveries/replay"),
-    Route(operation="resume_engine", method="POST", path="/v1/engines/{engine}/resume"),
+    Route(operation="add_engine", method="POST", path="/v1/engines", success=201, body=True, tag="System"),
+    Route(operation="remove_engine", method="DELETE", path="/v1/engines/{engine}", tag="System"),
+    Route(operation="drain_engine", method="POST", path="/v1/engines/{engine}/drain", tag="System"),
+    Route(operation="resume_engine", method="POST", path="/v1/engines/{engine}/resume", tag="System"),
+    Route(operation="list_webhooks", method="GET", path="/v1/webhooks", tag="Webhooks"),
+    Route(operation="set_webhook", method="POST", path="/v1/webhooks", body=True, tag="Webhooks"),
+    Route(operation="remove_webhook", method="DELETE", path="/v1/webhooks", tag="Webhooks"),
+    Route(operation="rotate_webhook_secret", method="POST", path="/v1/webhooks/secret", tag="Webhooks"),
+    Route(operation="list_deliveries", method="GET", path="/v1/webhooks/deliveries", tag="Webhooks"),
+    Route(
+        operation="replay_deliveries", method="POST", path="/v1/webhooks/deliveries/replay", tag="Webhooks"
+    ),
 )
 
 UPLOAD = Route(

@@ -9,8 +9,8 @@ from comfy_mcp.domain.ids import ClientId
 
 class Right(StrEnum):
     """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's. With HIGH a job may
-    have that priority, which passes all others; with SPEND it may use partner nodes, which cost credits.
-    METRICS reads /metrics and nothing else."""
+    have that priority, which passes all others; with SPEND it may use what costs
+    money, partner nodes and services. METRICS reads /metrics and nothing else."""
 
     READ = "read"
     SUBMIT = "submit"

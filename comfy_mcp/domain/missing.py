@@ -183,6 +183,11 @@ class Missing:
         """What nodes are of, and no engine runs a graph without."""
         return (*self.classes, *self.subgraphs)
 
+    def is_in(self, nodes: ObjectInfo) -> bool:
+        """Whether an engine with this node list has these classes and model files."""
+        classes = all(each.name in nodes.classes for each in self.classes)
+        return classes and all(each.name.replace("\\", "/") in nodes.model_files for each in self.models)
+
     def problems(self) -> list[GraphProblem]:
         """One per class and subgraph, of the first."""
         return [each.problem() for each in self.nodes[:MAX_PROBLEMS]]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from comfy_mcp.domain.bounded import Bounded
@@ -102,10 +102,25 @@ class EngineReports:
         return first_sentences(found, "engines") if len(found) == len(asked) else None
 
     @property
+    def asleep(self) -> Collection[EngineId]:
+        """Those that are to be connected on demand, and have no work."""
+        return {engine for engine, place in self._roster.pool.items() if place.asleep}
+
+    @property
     def able(self) -> int:
         """How many engines take jobs now, as far as this process knows."""
         blocked = {engine for engine, each in self._troubles().items() if each is not None and each.blocks}
         return len(self._roster.pool.keys() - blocked - set(self._roster.drained))
+
+    async def learn_needs(self, jobs: Iterable[Job]) -> None:
+        """Before `keeps_waiting`: of jobs that another process accepted it is read what they need. Where only
+        one engine is there to take them, nobody has to know."""
+        if len(self._roster.pool) < 2 and not self._roster.drained:
+            return
+        waiting = [job.id for job in jobs if job.waits_unclaimed and job.lane == LOCAL]
+        if unknown := [job_id for job_id in waiting if job_id not in self._needs]:
+            for job_id, needs in (await self._store.needs_of(unknown)).items():
+                self._needs[job_id] = needs
 
     def keeps_waiting(self, job: Job) -> str | None:
         """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""

@@ -48,12 +48,13 @@ async def remove_engine(context: OperationContext, params: EngineParams) -> Engi
     Raises NotFound for an engine that is not in the file, InvalidInput without one or if it can't be edited.
     """
     path = _file(context.services.settings)
+    engine = engine_named(context.services.engines.pool, params.engine)
     with _as_argument():
-        removed = await asyncio.to_thread(engines_file.remove_engine, path, params.engine)
+        removed = await asyncio.to_thread(engines_file.remove_engine, path, engine)
     if not removed:
-        raise _unknown(context, params.engine)
+        raise _unknown(context, engine)
     return EngineChangeResult(
-        engine=params.engine,
+        engine=engine,
         file=str(path),
         next_step="system_status shows it as drained until it has ended what it has.",
     )

@@ -12,10 +12,13 @@ from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.domain.ui_format import is_subgraph_id
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.services import Services
+from comfy_mcp.operations.shapes import SubmitParams
 
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
+NAMED = 5
+"""Engines that one sentence names."""
 
 Present = Callable[[ObjectInfo | None, Judged], Awaitable[Collection[tuple[str, str]]]]
 
@@ -45,21 +48,40 @@ async def judged_by_engines(
         report = judged.report.without_doubts(await present(info, judged))
         judged = replace(judged, report=report)
     if (error := judged.error()) is not None:
-        if len(able) == 1:
-            raise error
-        engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
-        raise _of_all(error, engine, judged, engines)
+        if len(able) != 1:
+            engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
+            error = _of_all(error, engine, judged, engines, services.engines.asleep)
+        raise _refused(error, judged, known, able, services.engines.asleep)
     needs = judged.needs.judged_by(info)
     needs = needs if needs.wish == wish else replace(needs, wish=wish)
     return info, judged if needs is judged.needs else replace(judged, needs=needs)
 
 
-def engine_named(engines: Mapping[EngineId, object], given: str) -> EngineId:
-    """The engine that is meant: names are found in any case. What is none of them stays as it is."""
-    if given in engines:
-        return EngineId(given)
-    meant = [each for each in engines if each.casefold() == given.strip().casefold()]
-    return meant[0] if len(meant) == 1 else EngineId(given)
+def with_names(engines: Callable[[], Mapping[EngineId, Equipment]], params: SubmitParams) -> SubmitParams:
+    """Engines and labels as they are called: callers write both in any case."""
+    if params.engine is None and not params.not_on and not params.labels:
+        return params
+    known = engines()
+    labels = {label for each in known.values() for label in each.labels}
+    found = {
+        "engine": None if params.engine is None else engine_named(known, params.engine),
+        "not_on": [engine_named(known, each) for each in params.not_on],
+        "labels": [named(labels, each) for each in params.labels],
+    }
+    return params.model_copy(update=found)
+
+
+def engine_named(engines: Collection[EngineId], given: str) -> EngineId:
+    """The engine that is meant."""
+    return EngineId(named(engines, given))
+
+
+def named(known: Collection[str], given: str) -> str:
+    """The name that is meant: in any case. What is none of them stays as it is."""
+    if given in known:
+        return given
+    meant = [each for each in known if each.casefold() == given.strip().casefold()]
+    return meant[0] if len(meant) == 1 else given
 
 
 def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
@@ -86,8 +108,38 @@ def _asked(wish: Wish) -> str:
     return "; ".join(f"{word}: {', '.join(each)}" for word, each in named.items() if each)
 
 
+def _refused(
+    error: InvalidGraph,
+    judged: Judged,
+    known: Mapping[EngineId, ObjectInfo],
+    able: Collection[EngineId],
+    asleep: Collection[EngineId],
+) -> InvalidGraph:
+    """The error, with engines that have what is missing and were not asked for, or sleep and may have it."""
+    missing = judged.report.missing
+    have = [each for each, info in known.items() if each not in able and missing.is_in(info)]
+    unknown = [each for each in able if each in asleep and each not in known]
+    if missing.subgraphs or not missing or not (have or unknown):
+        return error
+    if have:
+        way = f"Engines that have it: {', '.join(have[:NAMED])}. Ask for one of them, or for none."
+    else:
+        way = f"Engines that sleep may have it: {', '.join(unknown[:NAMED])}. If one has, ask for that one."
+    return InvalidGraph(
+        error.message,
+        next_step=f"{way} {error.next_step}",
+        problems=error.problems,
+        code=error.code,
+        details=error.details,
+    )
+
+
 def _of_all(
-    error: InvalidGraph, asked: EngineId | None, judged: Judged, engines: Mapping[EngineId, Equipment]
+    error: InvalidGraph,
+    asked: EngineId | None,
+    judged: Judged,
+    engines: Mapping[EngineId, Equipment],
+    asleep: Collection[EngineId],
 ) -> InvalidGraph:
     """The error of the engine that comes closest, `asked`, with what the others lack."""
     said: list[str] = []
@@ -100,7 +152,7 @@ def _of_all(
         if engine == asked:
             said.insert(0, f"Engine {engine}: {error.message}")
         elif each.nodes is None:
-            said.append(f"Engine {engine} does not answer.")
+            said.append(f"Engine {engine} {'sleeps' if engine in asleep else 'does not answer'}.")
         else:
             said.append(f"Engine {engine} would refuse it too." if lack is None else lack.sentence)
     return InvalidGraph(

@@ -33,7 +33,7 @@ from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import doubted_files, with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
 from comfy_mcp.operations.json_texts import as_json
-from comfy_mcp.operations.judging import engine_named, judged_by_engines
+from comfy_mcp.operations.judging import judged_by_engines, with_names
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.priorities import require_high
@@ -61,7 +61,7 @@ BATCH_BYTES = 16 * 2**20
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
     """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
-    params = _with_engines_named(context, params)
+    params = with_names(context.services.engines.equipment, params)
     require_lane(context, params.gpu, _wish(params))
     require_high(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
@@ -339,16 +339,6 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
             next_step="Name an output as output:ID (see list_outputs), or upload the file (POST "
             "/v1/comfyui/inputs) and use the name in the answer, with its subfolder.",
         )
-
-
-def _with_engines_named(context: OperationContext, params: SubmitParams) -> SubmitParams:
-    """Engines by their names, which callers write in any case."""
-    if params.engine is None and not params.not_on:
-        return params
-    known = context.services.engines.equipment()
-    engine = None if params.engine is None else engine_named(known, params.engine)
-    not_on = [engine_named(known, each) for each in params.not_on]
-    return params.model_copy(update={"engine": engine, "not_on": not_on})
 
 
 def _wish(params: SubmitParams) -> Wish:

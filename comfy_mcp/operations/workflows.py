@@ -72,6 +72,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
         )
     )
     await make_results(page.items)
+    await services.engines.learn_needs(view.job for view in page.items)
     shown = await with_turns(context, [(view.job, result_now(services, view)) for view in page.items])
     return WorkflowsResult(workflows=shown, next_cursor=page.next_cursor)
 
@@ -95,6 +96,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
         for each in prompts
         if not each.ours
     ]
+    await services.engines.learn_needs(view.queued)
     turns = await turns_now(context, view.queued)
     return QueueResult(
         running=[

@@ -186,6 +186,10 @@ class EngineGroup(Group):
         own = _with_token(_checked(entry.headers), entry.token)
         names = {each.lower() for each in own}
         shared = {each: value for each, value in headers.items() if each.lower() not in names}
+        if not is_url(entry.url.strip(), "http", "https"):
+            raise misconfigured(
+                f"The URL of the engine {name} can't be used.", "Set it to a URL like http://127.0.0.1:8188."
+            )
         if entry.ws_url is not None and not is_url(entry.ws_url, "ws", "wss"):
             raise misconfigured(
                 f"The WebSocket URL of the engine {name} can't be used.",
@@ -235,7 +239,7 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
     url = (rest if named else entry).rstrip("/")
     if not is_url(url, "http", "https"):
         raise misconfigured(
-            f"Engine {place} of --engine, {PREFIX}ENGINE_URLS, COMFYUI_URL or the file of engines is "
+            f"Engine {place} of --engine, {PREFIX}ENGINE_URLS or COMFYUI_URL is "
             "not the URL of a ComfyUI server.",
             "Set it to a URL like http://127.0.0.1:8188.",
         )

@@ -41,6 +41,9 @@ _NEXT, _NEXT_PASSED = _two(1)
 _NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two(1, holds.FITS)
 _WINDOW, _WINDOW_PASSED = _two(WINDOW, _FIT)
 _WINDOW_THAT_FITS, _WINDOW_PASSED_THAT_FITS = _two(WINDOW, _FIT, holds.FITS)
+_NEEDS = Statement(
+    select(graphs.c.job_id, graphs.c.needs).where(graphs.c.job_id.in_(bindparam("ids", expanding=True)))
+)
 _LOOKS = {  # by: with admission, at passed priorities only
     (False, False): (_NEXT, _WINDOW),
     (False, True): (_NEXT_PASSED, _WINDOW_PASSED),
@@ -123,6 +126,12 @@ def _taken(chooser: Chooser, row: AnyRow) -> bool:
     """Whether the engine takes the first one that waits, whatever waits behind it."""
     needs = needs_in(row, row.need_bytes)
     return chooser.fits(row.needs_key, needs) and chooser.takes_first(row.id, _waiting(row, needs))
+
+
+def needs_of_jobs(connection: Connection, ids: Sequence[JobId]) -> dict[JobId, Needs]:
+    """Without those of which none are kept, or can be read."""
+    found = {JobId(row.job_id): needs_in(row) for row in connection.execute(_NEEDS, {"ids": ids})}
+    return {job_id: needs for job_id, needs in found.items() if needs is not None}
 
 
 def needs_in(row: AnyRow, memory: int | None = None) -> Needs | None:

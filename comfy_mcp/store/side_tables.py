@@ -8,11 +8,13 @@ from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import ClientId, OutputId
+from comfy_mcp.domain.ids import ClientId, JobId, OutputId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.quotas import ClientUse
 from comfy_mcp.domain.webhooks import ClientWebhook, Delivery, DeliveryQuery
 from comfy_mcp.store import (
+    choosing,
     door_marker,
     due,
     idempotency,
@@ -90,6 +92,10 @@ class SideTables:
             need = await self._by_key.do(lambda connection: vram.need(connection, shape))
             known = self._needs[shape] = (now, need)
         return known[1]
+
+    async def needs_of(self, jobs: Sequence[JobId]) -> dict[JobId, Needs]:
+        """What they need of an engine, as far as that is kept."""
+        return await self._readers.do(lambda connection: choosing.needs_of_jobs(connection, jobs))
 
     async def waiting_beyond(self, most: int) -> tuple[int, int]:
         """How many jobs that no engine has need more than `most` bytes, and the greatest need (else 0)."""

@@ -61,6 +61,7 @@ _TAGS = {
     "Workflows": "Submit, follow, cancel.",
     "Outputs": "What workflows made.",
     "Models": "What engines have.",
+    "Webhooks": "Events sent to a URL of yours; docs/webhooks.md describes them.",
     "Streams": "Events as they happen; docs/streams.md describes the messages.",
     "System": "Engines, queue, GPU, store.",
     "Probes": "For orchestrators and Prometheus; never counted by the rate limit.",

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.driving import tenure
 from tests.fleet.conftest import Open
 from tests.fleet.test_unlike_engines import RARE
@@ -58,6 +59,8 @@ async def test_it_is_not_started_for_what_it_is_not_to_run(open_fleet: Open) -> 
 
 async def test_only_the_one_with_the_classes_is_started(open_fleet: Open) -> None:
     async with open_fleet(a={"without": RARE}, b=ASLEEP) as fleet:
+        with pytest.raises(InvalidGraph, match="Engines that sleep may have it: b"):
+            await fleet("submit_workflow", workflow=slow(steps=1, step_ms=1))
         ended = await fleet.run(slow(steps=1, step_ms=1), engine="b")
         assert ended.engine == "b"
 

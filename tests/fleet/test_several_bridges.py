@@ -151,3 +151,22 @@ async def test_a_bridge_that_reaches_no_engine_takes_none_from_those_that_do(tmp
             holders = set((await one.services.store.live_leases()).values())
             assert len(holders) == 2
             assert lost.services.engines._roster.holder not in holders
+
+
+async def test_every_bridge_says_why_a_job_waits(tmp_path: Path, store: str | None) -> None:
+    """Also those that have not accepted it."""
+    async with (
+        engines(tmp_path, *"ab") as there,
+        bridge(tmp_path, store, there) as one,
+        bridge(tmp_path, store, there) as two,
+    ):
+        await two("drain_engine", engine="a")
+        job = await one("submit_workflow", workflow=slow(steps=1), engine="a")
+        shown = [
+            await two("workflow_status", workflow_id=job.workflow_id),
+            *(await two("list_workflows")).workflows,
+            *(await two("queue")).queued,
+        ]
+        assert [each.waiting_for.message for each in shown] == ["Engine a is drained."] * 3
+        await two("resume_engine", engine="a")
+        assert (await two.end(job.workflow_id)).engine == "a"

@@ -1,6 +1,7 @@
 """A workflow is good if one engine finds it good; else the error says what each lacks."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -9,7 +10,8 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.needs import NO_WISH, Equipment, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.operations.judging import engine_named, judged_by_engines
+from comfy_mcp.operations.judging import engine_named, judged_by_engines, with_names
+from comfy_mcp.operations.shapes import SubmitParams
 
 A, B = EngineId("a"), EngineId("b")
 GRAPH = {
@@ -41,6 +43,7 @@ class Engines:
         self.fresh = fresh
         self.labels = labels or {}
         self.old: dict[EngineId, str] = {}
+        self.asleep: set[EngineId] = set()
 
     def old_list(self, engine: EngineId) -> str | None:
         return self.old.get(engine)
@@ -142,6 +145,40 @@ async def test_the_error_of_the_closest_engine_comes_with_what_the_others_lack()
         await judged(Engines({A: nodes()}))
 
 
+ASK = "Engines that have it: b. Ask for one of them, or for none. "
+
+
+@pytest.mark.parametrize(
+    ("graph", "has", "way"),
+    [
+        (GRAPH, nodes("m.ckpt"), ASK),
+        (GRAPH, nodes(), ""),
+        ({**GRAPH, "2": {"class_type": "Send", "inputs": {"images": ["1", 0]}}}, nodes(Send={}), ""),
+        ({"2": {"class_type": "Send", "inputs": {}}}, nodes(Send={}), ASK),
+    ],
+)
+async def test_what_the_asked_engine_lacks_another_may_have(graph: object, has: ObjectInfo, way: str) -> None:
+    with pytest.raises(InvalidGraph) as error:
+        await judged(Engines({A: nodes(), B: has}), graph=graph, wish=Wish(engine=A))
+    assert error.value.next_step.startswith(f"{way}Install" if "Send" in str(graph) else f"{way}Put")
+
+
+async def test_an_engine_that_sleeps_may_have_what_the_others_lack() -> None:
+    engines = Engines({A: nodes(), B: None, EngineId("c"): None})
+    engines.asleep = {B}
+    with pytest.raises(InvalidGraph) as error:
+        await judged(engines)
+    assert "Engine b sleeps. Engine c does not answer." in error.value.message
+    assert error.value.next_step.startswith(
+        "Engines that sleep may have it: b. If one has, ask for that one. Put"
+    )
+    _, result, _ = await judged(engines, wish=Wish(engine=B))
+    assert result.report.runnable
+    with pytest.raises(InvalidGraph) as error:  # nobody has that
+        await judged(engines, graph={"1": {"class_type": str(UUID(int=1)), "inputs": {}}})
+    assert "sleep" not in error.value.next_step
+
+
 async def test_what_can_not_be_converted_with_any_node_list_is_refused() -> None:
     with pytest.raises(InvalidGraph):
         await judged(Engines({A: nodes(), B: nodes()}), graph=[])
@@ -153,6 +190,15 @@ async def test_what_can_not_be_converted_with_any_node_list_is_refused() -> None
 )
 def test_an_engine_is_found_in_any_case_of_its_name(given: str, meant: str) -> None:
     assert engine_named(dict.fromkeys(map(EngineId, ("GPU-1", "twin", "Twin"))), given) == meant
+
+
+def test_a_wish_is_read_in_any_case() -> None:
+    engines = Engines({A: None, B: None}, labels={B: frozenset({"H100"})})
+    params = SubmitParams(workflow=GRAPH, engine="B", not_on=["A", "z"], labels=["h100", "l4"])
+    read = with_names(engines.equipment, params)
+    assert (read.engine, read.not_on, read.labels) == ("b", ["a", "z"], ["H100", "l4"])
+    params = SubmitParams(workflow=GRAPH)
+    assert with_names(engines.equipment, params) is params
 
 
 async def test_a_wish_names_engines_that_there_are() -> None:

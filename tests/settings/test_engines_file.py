@@ -69,7 +69,7 @@ def test_a_token_of_all_engines_gives_way_to_one_of_its_own(tmp_path: Path) -> N
         ('a = "s3cret"', "a: it must be a table"),
         ('[a]\nurl = "http://a:1"\npassword = "s3cret"', "a.password: there is no such setting of an engine"),
         ('[a]\nlabels = ["s3cret"]', "a.url: it is required"),
-        ('[a]\nurl = "s3cret"', "Engine 1 of"),
+        ('[a]\nurl = "s3cret"', "The URL of the engine a can't be used"),
         ('[a]\nurl = "http://a:1"\nws_url = "http://s3cret"', "WebSocket URL of the engine a"),
         ('[a]\nurl = "http://a:1"\nlabels = ["s3cret, b"]', "a.labels.0"),
         ('[a]\nurl = "http://a:1"\nheaders = { "X" = "s3cret\\n" }', "a header whose name or value"),

@@ -44,8 +44,8 @@ def _limits(least: int, more: str) -> Callable[[Callable[..., None]], Callable[.
 @keys.command(cls=Command, example="comfy-bridge keys add dashboard --right read --right admin")
 @click.argument("name")
 @_rights(
-    "Default: read, submit, cancel. admin: every client's workflows; spend: partner nodes, which cost Comfy "
-    "credits."
+    "Default: read, submit, cancel. admin: every client's workflows; spend: what costs money (partner nodes, "
+    "services)."
 )
 @_limits(1, "")
 @options.as_json
