@@ -62,6 +62,8 @@ class _Member:
     driver: Driver | None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     leaving: asyncio.Task[None] | None = None
+    reading: asyncio.Task[None] | None = None
+    """Its node list."""
 
 
 class Roster:
@@ -129,6 +131,7 @@ class Roster:
                 self._start(member)
             if self._may_be_several:
                 group.create_task(self._keep_drained(), name="drained engines")
+                group.create_task(self._keep_known(group), name="node lists")
                 if self._drive:
                     group.create_task(self._sharing.run(self._give_up, self._reaches_some), name="sharing")
             if self._means.settings.engines_file is not None:
@@ -209,8 +212,6 @@ class Roster:
             return
         if member.driver is not None:
             member.tasks.append(self._group.create_task(member.driver.run(), name="driver"))
-        if self._may_be_several:
-            member.tasks.append(self._group.create_task(self._keep_known(member.place), name="node list"))
 
     @property
     def _may_be_several(self) -> bool:
@@ -254,7 +255,8 @@ class Roster:
     async def _drop(self, member: _Member) -> None:
         """Nobody drives it here any more. What it runs is adopted by who drives it next."""
         leaving = () if member.leaving in {None, asyncio.current_task()} else (member.leaving,)
-        await _cancelled([*member.tasks, *leaving])
+        reading = () if member.reading is None else (member.reading,)
+        await _cancelled([*member.tasks, *leaving, *reading])
         self._members.pop(member.settings.id, None)  # it may have left meanwhile
         self._means.fleet.leave(member.settings.id)
         await member.place.close()
@@ -324,13 +326,19 @@ class Roster:
             await self._means.store.keep_gpu_memory(news)
             self._means.gpu.recall(news)
 
-    async def _keep_known(self, place: Place) -> None:
-        """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
+    async def _keep_known(self, group: asyncio.TaskGroup) -> None:
+        """Node lists, so that each engine knows what the others have. One that is old is asked for."""
         while True:
-            if self._means.fleet.several:
-                with contextlib.suppress(EngineFault):
-                    await place.nodes()
+            for member in self._members.values() if self._means.fleet.several else ():
+                old = member.place.nodes_now is None and not member.place.asleep
+                if old and (member.reading is None or member.reading.done()):
+                    member.reading = group.create_task(_read_nodes(member.place), name="node list")
             await asyncio.sleep(KNOWN_S)
+
+
+async def _read_nodes(place: Place) -> None:
+    with contextlib.suppress(EngineFault):
+        await place.nodes()
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
