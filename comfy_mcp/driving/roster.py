@@ -276,13 +276,21 @@ class Roster:
             case JobClaimed(job_id=job_id):
                 self._arrived.discard(job_id)
             case JobCompleted(job_id=job_id) | JobFailed(job_id=job_id) | JobCancelled(job_id=job_id):
-                for driver in self.drivers:
-                    driver.job_ended(job_id)
+                self._ended(job_id)
             case CancelRequested():
                 for driver in self.drivers:
                     driver.hear(stored)
             case _:
                 pass
+
+    def _ended(self, job_id: JobId) -> None:
+        """Jobs that are held for memory may find some now, so that it matters to each engine."""
+        hold = self._means.settings.vram_hold
+        concerned = self._members if hold else self._means.concerns.by_end_of(job_id)
+        for engine in tuple(concerned):
+            member = self._members.get(engine)
+            if member is not None and member.driver is not None:
+                member.driver.job_ended(job_id)
 
     def _look_for_arrived(self) -> None:
         """After all that was read of the log at once: most jobs are claimed as they are written."""
