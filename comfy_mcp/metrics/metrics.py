@@ -150,7 +150,7 @@ class Metrics:
         await self._watched.wait()
 
     async def wait_until_read(self, limit_s: float) -> None:
-        """Return at once while somebody scrapes again and again, else at the next scrape or after the time."""
+        """Return at once while somebody scrapes, else at the next scrape or after the time."""
         if self._monotonic() - self._scraped_at < SCRAPED_S:
             return
         self._scraped.clear()
