@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import is_not
 
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.ids import EngineId, PromptId
@@ -196,9 +197,7 @@ class Fleet:
         """What each has. What was decided with other node lists is decided anew."""
         equipment = {engine: member.equipment() for engine, member in self._members.items()}
         nodes = [each.nodes for each in equipment.values()]
-        if len(nodes) != len(self._nodes) or any(
-            new is not old for new, old in zip(nodes, self._nodes, strict=True)
-        ):
+        if len(nodes) != len(self._nodes) or any(map(is_not, nodes, self._nodes)):
             self._nodes = nodes
             for member in self._members.values():
                 member.fit = Bounded(MAX_KEYS)
