@@ -7,7 +7,7 @@ to faster engines, where these would have ended all of them before it would have
 job for which its GPU is too small to an engine that has the memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comfy_mcp.domain.ids import EngineId
@@ -99,6 +99,10 @@ class _Pace:
     warm: float | None = None
     cold: float | None = None
 
+    @property
+    def least(self) -> float:
+        return min(each for each in (self.warm, self.cold) if each is not None)
+
 
 @dataclass(slots=True)
 class Speeds:
@@ -106,12 +110,16 @@ class Speeds:
 
     _paces: dict[str, dict[EngineId, _Pace]] = field(default_factory=dict)
     _measured: set[EngineId] = field(default_factory=set)
+    _least: dict[str, float] = field(default_factory=dict)
 
     def observe(self, engine: EngineId, shape: str, ms: float, *, warm: bool) -> None:
         self._measured.add(engine)
+        self._least.pop(shape, None)
         paces = self._paces.pop(shape, {})
         while len(self._paces) >= MAX_SHAPES:
-            del self._paces[next(iter(self._paces))]
+            oldest = next(iter(self._paces))
+            del self._paces[oldest]
+            self._least.pop(oldest, None)
         self._paces[shape] = paces  # the newest is the last
         pace = paces.setdefault(engine, _Pace())
         if warm:
@@ -133,6 +141,16 @@ class Speeds:
                 return known * ratio
         return None
 
+    def least(self, shape: str | None) -> float:
+        """No engine is expected to take less. 0: that is not known without asking for each."""
+        paces = self._paces.get(shape or "")
+        if paces is None or len(paces) < len(self._measured):  # of the others it is estimated
+            return 0.0
+        known = self._least.get(shape or "")
+        if known is None:
+            known = self._least[shape or ""] = min(pace.least for pace in paces.values())
+        return known
+
     def knows(self, engine: EngineId, shape: str | None) -> bool:
         """Whether a workflow of that shape has ended there."""
         return engine in self._paces.get(shape or "", {})
@@ -150,11 +168,12 @@ class Speeds:
 
 
 def choose(
-    waiting: Sequence[Waiting], me: EngineNow, others: Sequence[EngineNow], speeds: Speeds, *, more: bool
+    waiting: Sequence[Waiting], me: EngineNow, others: Iterable[EngineNow], speeds: Speeds, *, more: bool
 ) -> int | None:
     """Which of the waiting jobs, in the order of the queue, the engine takes; None: none of them now.
 
-    All of them fit it. `others` are the other engines that are there. `more` wait than these.
+    All of them fit it. `others` are the other engines that are there: they are read where it depends on them,
+    perhaps more than once. `more` wait than these.
     """
     able = _Able(me, others, speeds)
     allowed = [
@@ -163,12 +182,12 @@ def choose(
         if able.me(job) and (not me.prompts or _may_take(me, able.of(job)))
     ]
     for at in _preferred(waiting, allowed, me, able):
-        if more or not _left_to(able.of(waiting[at]), waiting[at], me, speeds, len(waiting)):
+        if more or not _left_to(able, waiting[at], me, speeds, len(waiting)):
             return at
     return None
 
 
-def takes_first(first: Waiting, me: EngineNow, others: Sequence[EngineNow], speeds: Speeds) -> bool:
+def takes_first(first: Waiting, me: EngineNow, others: Iterable[EngineNow], speeds: Speeds) -> bool:
     """Whether `choose` would take the first job whatever waits behind it: it has the models loaded, and what
     it would not leave to others if that job were the only one, it never leaves to them."""
     return me.has_loaded(first) and choose([first], me, others, speeds, more=False) == 0
@@ -178,7 +197,7 @@ class _Able:
     """Which engines could run a job: found out once for each key, and only for jobs that it matters for.
     Where one is known to have the memory for it, those that are known not to have are none of them."""
 
-    def __init__(self, me: EngineNow, others: Sequence[EngineNow], speeds: Speeds) -> None:
+    def __init__(self, me: EngineNow, others: Iterable[EngineNow], speeds: Speeds) -> None:
         self._me = me
         self._others = others
         self._speeds = speeds
@@ -231,12 +250,12 @@ def _preferred(waiting: Sequence[Waiting], allowed: list[int], me: EngineNow, ab
     return allowed
 
 
-def _left_to(able: Sequence[EngineNow], job: Waiting, me: EngineNow, speeds: Speeds, count: int) -> bool:
+def _left_to(able: "_Able", job: Waiting, me: EngineNow, speeds: Speeds, count: int) -> bool:
     """Whether the others would have ended `count` such jobs before this engine has ended one."""
     own = expected_end(job, me, speeds)
-    if own is None:
+    if own is None or own * MARGIN < speeds.least(job.shape):  # then none would have ended a single one
         return False
-    for other in able:
+    for other in able.of(job):
         each = speeds.expect(other.engine, job.shape, warm=other.has_loaded(job))
         if each is not None and other.free_in_ms is not None:
             count -= max(0, int((own * MARGIN - other.free_in_ms) / max(each, 1.0)))

@@ -51,7 +51,7 @@ class Claiming:
         containment: Containment,
         ledger: Ledger,
     ) -> None:
-        self.left = self.seen = False
+        self.seen = False
         self.offers = Offers(lease, means.lane, place, means.new_id)
         self._lease = lease
         self._place = place
@@ -61,6 +61,7 @@ class Claiming:
         self._new_id = means.new_id
         self._checked = means.checked
         self._fleet = means.fleet
+        self._concerns = means.concerns
         self._gate = gate
         self._containment = containment
         self._ledger = ledger
@@ -107,7 +108,7 @@ class Claiming:
         offer, claim = along
         self.offers.answered(offer)
         if isinstance(offer.chooser, Choice):
-            self.left = offer.chooser.left
+            self._note_left(offer.chooser.left)
         return await self._claimed(claim)
 
     async def any_waits(self) -> bool:
@@ -169,6 +170,13 @@ class Claiming:
             return None
 
     @property
+    def left(self) -> bool:
+        return self._lease.engine in self._concerns.left
+
+    def _note_left(self, left: bool) -> None:
+        (self._concerns.left.add if left else self._concerns.left.discard)(self._lease.engine)
+
+    @property
     def takes_files(self) -> bool:
         """Whether a job whose files have to be brought may be claimed."""
         return sum(attempt.unsent for attempt in self._ledger.attempts.values()) < MAX_UNSENT
@@ -206,7 +214,8 @@ class Claiming:
             chooser=chooser,
         )
         self.offers.answered(offer)
-        self.left, self.seen = chooser.left, chooser.seen
+        self.seen = chooser.seen
+        self._note_left(chooser.left)
         self._may_have_held = False
         if admission is not None and self._gate.on:
             self._gate.looked(admission, holding=claim is None and await self._store.any_held())
@@ -236,6 +245,7 @@ class Claiming:
         if job.cancel_requested:
             attempt.ask_cancel(self._clock.monotonic())
         self._ledger.attempts[attempt.prompt_id] = attempt
+        self._concerns.follow(self._lease.engine, job.id)
         return attempt
 
     async def _check(self, text: str) -> Checked:

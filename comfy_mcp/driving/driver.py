@@ -187,4 +187,5 @@ class Driver:
             tenure, self._tenure = self._tenure, None
             self._means.gpu.abandon(self.engine)
             self._means.fleet.forget(self.engine)
+            self._means.concerns.forget(self.engine)
             await self._candidate.release(lease, tenure.finish)

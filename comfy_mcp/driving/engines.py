@@ -125,13 +125,14 @@ class Engines(EngineReports):
     def _reserve(self, job_id: JobId, needs: Needs) -> tuple[Tenure, ClaimOffer] | None:
         """The engine that is to have it: an idle one, and of these the one that would have ended it first."""
         job = Waiting(priority=0, shape=needs.shape, needs=needs, key=needs.key)
-        able = {
-            driver.engine: driver
-            for driver in self._roster.drivers
-            if driver.has_room and (driver.takes_files or not needs.brings)
-        }
-        best = self._means.fleet.best(able, job)
-        return None if best is None else able[best].reserve(job_id)
+        drivers = {driver.engine: driver for driver in self._roster.drivers}
+
+        def has_room(engine: EngineId) -> bool:
+            driver = drivers[engine]
+            return driver.has_room and (driver.takes_files or not needs.brings)
+
+        best = self._means.fleet.best(drivers, job, has_room)
+        return None if best is None else drivers[best].reserve(job_id)
 
     def foreign_ahead(self, engine: EngineId | None = None, *, lane: str = LOCAL) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.

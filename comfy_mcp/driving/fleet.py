@@ -6,14 +6,16 @@ nothing of the others takes what comes, as it does where it is alone.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from operator import is_not
 
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Speeds, Waiting, choose, expected_end, takes_first
+from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Speeds, Waiting, choose, takes_first
 
 MAX_KEYS = 4096
 """Kinds of needs that are remembered for an engine, and jobs that were passed over."""
@@ -98,31 +100,43 @@ class Fleet:
         ]
         return Choice(self, me, others, member.fit, takes_files)
 
-    def best(self, engines: Iterable[EngineId], job: Waiting) -> EngineId | None:
+    def best(
+        self, engines: Collection[EngineId], job: Waiting, has_room: Callable[[EngineId], bool]
+    ) -> EngineId | None:
         """Which of the engines gets a job that is the only one to wait: an idle one, and of these the one
-        that would have ended it first. None: it waits."""
-        able = list(engines)
-        if not able:
-            return None
-        equipment = self._renew()
-        there = {
-            each: self._engine_now(member, equipment[each])
-            for each, member in self._members.items()
-            if member.is_there() and self._fits(member, job, equipment[each])
-        }
+        that would have ended it first. None: it waits. `has_room` is asked of those that come first only:
+        most engines of a large fleet are not looked at closely for each job."""
+        equipment, models = self._renew(), job.models
+        fitting = self._fitting(job, equipment)
 
-        if len(there) == 1:  # nobody else could have it
-            return next((engine for engine in able if engine in there), None)
+        def end(engine: EngineId) -> tuple[bool, float]:
+            member = fitting[engine]
+            own = self.speeds.expect(engine, job.shape, warm=models <= member.loaded)
+            free = self._free_in_ms(engine, member) if member.runs else 0.0
+            return bool(member.runs), 0.0 if own is None or free is None else free + own
 
-        def end(each: EngineNow) -> tuple[bool, float]:
-            return bool(each.prompts), expected_end(job, each, self.speeds) or 0.0
-
-        for me in sorted((there[engine] for engine in able if engine in there), key=end):
-            if not me.prompts or me.about_to_end:
-                others = [each for each in there.values() if each is not me]
-                if choose([job], me, others, self.speeds, more=False) is not None:
-                    return me.engine
+        able = [each for each in engines if each in fitting and self._is_free(each, fitting[each])]
+        for engine in sorted(able, key=end):
+            if fitting[engine].is_there() and has_room(engine):
+                me = self._engine_now(fitting[engine], equipment[engine])
+                if choose([job], me, self._others(engine, fitting, equipment), self.speeds, more=False) == 0:
+                    return engine
+        there = list(islice((each for each, member in fitting.items() if member.is_there()), 2))
+        if len(there) == 1 and there[0] in engines and has_room(there[0]):
+            return there[0]  # nobody else could have it
         return None
+
+    def _others(
+        self, me: EngineId, fitting: Mapping[EngineId, _Member], equipment: Mapping[EngineId, Equipment]
+    ) -> Iterable[EngineNow]:
+        """Found out where something depends on them."""
+        return _Lazily(
+            lambda: [
+                self._engine_now(member, equipment[each])
+                for each, member in fitting.items()
+                if each != me and member.is_there()
+            ]
+        )
 
     def has_others(self, engine: EngineId) -> bool:
         """It is one of several engines. A service in a lane of its own is none of them."""
@@ -134,21 +148,28 @@ class Fleet:
 
     def is_free(self, engine: EngineId) -> bool:
         """Whether it is worth looking for a job: it is idle or about to be, or there is no other engine."""
-        if self.is_idle(engine):
-            return True
-        free_in_s = self.free_in_s(engine)
-        if free_in_s is not None and free_in_s * 1000 <= AHEAD_MS:
+        member = self._members.get(engine)
+        if member is None or self._is_free(engine, member):
             return True
         return not any(other.is_there() for each, other in self._members.items() if each != engine)
 
-    def _fits(self, member: _Member, job: Waiting, equipment: Equipment) -> bool:
+    def _is_free(self, engine: EngineId, member: _Member) -> bool:
+        """It is idle or about to be."""
+        free = self._free_in_ms(engine, member) if member.runs else 0.0
+        return free is not None and free <= AHEAD_MS
+
+    def _fitting(self, job: Waiting, equipment: Mapping[EngineId, Equipment]) -> Mapping[EngineId, _Member]:
         if job.key is None or job.needs is None:
-            return True
+            return self._members
+        fitting = {}
         with self.lock:
-            known = member.fit.get(job.key)
-            if known is None:
-                known = member.fit[job.key] = self.suits(job.needs, equipment)
-        return known
+            for engine, member in self._members.items():
+                known = member.fit.get(job.key)
+                if known is None:
+                    known = member.fit[job.key] = self.suits(job.needs, equipment[engine])
+                if known:
+                    fitting[engine] = member
+        return fitting
 
     def suits(self, needs: Needs, engine: Equipment) -> bool:
         """Whether the engine is to have it. Where no engine has the classes and files, each may: its refusal
@@ -176,9 +197,7 @@ class Fleet:
         """What each has. What was decided with other node lists is decided anew."""
         equipment = {engine: member.equipment() for engine, member in self._members.items()}
         nodes = [each.nodes for each in equipment.values()]
-        if len(nodes) != len(self._nodes) or any(
-            new is not old for new, old in zip(nodes, self._nodes, strict=True)
-        ):
+        if len(nodes) != len(self._nodes) or any(map(is_not, nodes, self._nodes)):
             self._nodes = nodes
             for member in self._members.values():
                 member.fit = Bounded(MAX_KEYS)
@@ -271,6 +290,14 @@ class Fleet:
         if (member := self._members.get(engine)) is not None:
             member.runs.clear()
             member.loaded = frozenset()
+
+
+class _Lazily(Iterable[EngineNow]):
+    def __init__(self, find: Callable[[], Sequence[EngineNow]]) -> None:
+        self._find = find
+
+    def __iter__(self) -> Iterator[EngineNow]:
+        return iter(self._find())
 
 
 class Choice:

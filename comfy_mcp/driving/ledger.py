@@ -63,6 +63,7 @@ class Ledger:
         self._new_id = means.new_id
         self._gpu = means.gpu
         self._fleet = means.fleet
+        self._concerns = means.concerns
         self._containment = containment
         self._along: Along | None = None
         self._log = log.bind(engine=lease.engine)
@@ -133,7 +134,7 @@ class Ledger:
         except StoreFault as fault:
             self.refused(fault, attempt.job.id)  # the store is full or locked: this is tried again
             return
-        self.attempts.pop(attempt.prompt_id, None)
+        self._remove(attempt)
         self.may_have_work = True
 
     async def end(self, job_id: JobId, end: JobEvent) -> None:
@@ -216,7 +217,7 @@ class Ledger:
 
     def let_go(self, attempt: Attempt, job: Job) -> None:
         """`job`, as the store has it, has ended, or is another attempt's now."""
-        self.attempts.pop(attempt.prompt_id, None)
+        self._remove(attempt)
         self.may_have_work |= not job.is_final  # it waits again
         self._fleet.over(self._lease.engine, attempt.prompt_id, completed=False)
         self._gpu.forget(attempt.prompt_id)
@@ -229,6 +230,11 @@ class Ledger:
             "status": job.status.value,
         }
         routine(logging.INFO, "attempt_over", facts)
+
+    def _remove(self, attempt: Attempt) -> None:
+        self.attempts.pop(attempt.prompt_id, None)
+        if all(each.job.id != attempt.job.id for each in self.attempts.values()):
+            self._concerns.unfollow(self._lease.engine, attempt.job.id)
 
     def refused(self, fault: StoreFault, job_id: JobId | None = None) -> None:
         self._log.error("store_refused", job_id=job_id, code=fault.code.value, error=str(fault))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from comfy_mcp.domain.ids import LOCAL
 from comfy_mcp.driving.checked import CheckedGraphs
 from comfy_mcp.driving.clock import Clock
+from comfy_mcp.driving.concerns import Concerns
 from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.gpu import GpuUsage
@@ -17,7 +18,7 @@ from comfy_mcp.store import Store
 class Means:
     """`gpu` measures what jobs take; `new_id` gives ids that ComfyUI accepts as a prompt_id; `checked` are
     graphs that this process has just checked; `durations` are those of nodes; `fleet` is what its engines
-    know of each other; `lane` is whose jobs are driven."""
+    know of each other; `concerns` are whom an end matters to; `lane` is whose jobs are driven."""
 
     store: Store
     settings: Settings
@@ -27,4 +28,5 @@ class Means:
     durations: Durations
     checked: CheckedGraphs = field(default_factory=CheckedGraphs)
     fleet: Fleet = field(default_factory=Fleet)
+    concerns: Concerns = field(default_factory=Concerns)
     lane: str = LOCAL

@@ -62,6 +62,8 @@ class _Member:
     driver: Driver | None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     leaving: asyncio.Task[None] | None = None
+    reading: asyncio.Task[None] | None = None
+    """Its node list."""
 
 
 class Roster:
@@ -129,6 +131,7 @@ class Roster:
                 self._start(member)
             if self._may_be_several:
                 group.create_task(self._keep_drained(), name="drained engines")
+                group.create_task(self._keep_known(group), name="node lists")
                 if self._drive:
                     group.create_task(self._sharing.run(self._give_up, self._reaches_some), name="sharing")
             if self._means.settings.engines_file is not None:
@@ -209,8 +212,6 @@ class Roster:
             return
         if member.driver is not None:
             member.tasks.append(self._group.create_task(member.driver.run(), name="driver"))
-        if self._may_be_several:
-            member.tasks.append(self._group.create_task(self._keep_known(member.place), name="node list"))
 
     @property
     def _may_be_several(self) -> bool:
@@ -254,7 +255,8 @@ class Roster:
     async def _drop(self, member: _Member) -> None:
         """Nobody drives it here any more. What it runs is adopted by who drives it next."""
         leaving = () if member.leaving in {None, asyncio.current_task()} else (member.leaving,)
-        await _cancelled([*member.tasks, *leaving])
+        reading = () if member.reading is None else (member.reading,)
+        await _cancelled([*member.tasks, *leaving, *reading])
         self._members.pop(member.settings.id, None)  # it may have left meanwhile
         self._means.fleet.leave(member.settings.id)
         await member.place.close()
@@ -274,13 +276,21 @@ class Roster:
             case JobClaimed(job_id=job_id):
                 self._arrived.discard(job_id)
             case JobCompleted(job_id=job_id) | JobFailed(job_id=job_id) | JobCancelled(job_id=job_id):
-                for driver in self.drivers:
-                    driver.job_ended(job_id)
+                self._ended(job_id)
             case CancelRequested():
                 for driver in self.drivers:
                     driver.hear(stored)
             case _:
                 pass
+
+    def _ended(self, job_id: JobId) -> None:
+        """Jobs that are held for memory may find some now, so that it matters to each engine."""
+        hold = self._means.settings.vram_hold
+        concerned = self._members if hold else self._means.concerns.by_end_of(job_id)
+        for engine in tuple(concerned):
+            member = self._members.get(engine)
+            if member is not None and member.driver is not None:
+                member.driver.job_ended(job_id)
 
     def _look_for_arrived(self) -> None:
         """After all that was read of the log at once: most jobs are claimed as they are written."""
@@ -324,13 +334,19 @@ class Roster:
             await self._means.store.keep_gpu_memory(news)
             self._means.gpu.recall(news)
 
-    async def _keep_known(self, place: Place) -> None:
-        """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
+    async def _keep_known(self, group: asyncio.TaskGroup) -> None:
+        """Node lists, so that each engine knows what the others have. One that is old is asked for."""
         while True:
-            if self._means.fleet.several:
-                with contextlib.suppress(EngineFault):
-                    await place.nodes()
+            for member in self._members.values() if self._means.fleet.several else ():
+                old = member.place.nodes_now is None and not member.place.asleep
+                if old and (member.reading is None or member.reading.done()):
+                    member.reading = group.create_task(_read_nodes(member.place), name="node list")
             await asyncio.sleep(KNOWN_S)
+
+
+async def _read_nodes(place: Place) -> None:
+    with contextlib.suppress(EngineFault):
+        await place.nodes()
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -6,9 +6,10 @@ waits for no engine, store or driver.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -39,6 +40,9 @@ from comfy_mcp.metrics.negotiation import Format
 RENDER_EVERY_S = 0.25
 """Rendering many series takes milliseconds, and /metrics may be open to everybody: a flood of scrapes must
 not block the loop."""
+
+SCRAPED_S = 120.0
+"""Somebody who scrapes at all does so at least this often."""
 
 STREAMS = ("websocket", "sse", "mcp_listen", "mcp_session")
 """Kinds of streams: those of the sidecar, and MCP's by protocol era."""
@@ -82,6 +86,8 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         made.build.labels(version).set(1)
         self._watched = asyncio.Event()
+        self._scraped = asyncio.Event()
+        self._scraped_at = -math.inf
         self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
         self._meters: dict[EngineId, EngineMeter] = {}
         self.know_engines(engines)
@@ -117,7 +123,8 @@ class Metrics:
     def render(self, form: Format) -> tuple[bytes, str]:
         """The text and its content type, at most RENDER_EVERY_S old. Reads memory (and /proc/self), nothing
         that could hang."""
-        now = self._monotonic()
+        now = self._scraped_at = self._monotonic()
+        self._scraped.set()
         known = self._rendered.get(form)
         if known is None or now >= known[0]:
             known = self._rendered[form] = (now + RENDER_EVERY_S, self._text(form))
@@ -141,6 +148,15 @@ class Metrics:
 
     async def wait_until_watched(self) -> None:
         await self._watched.wait()
+
+    async def wait_until_read(self, limit_s: float) -> None:
+        """Return at once while somebody scrapes, else at the next scrape or after the time."""
+        if self._monotonic() - self._scraped_at < SCRAPED_S:
+            return
+        self._scraped.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._scraped.wait()
 
     # ------------------------------------------------------------------ what happens
 

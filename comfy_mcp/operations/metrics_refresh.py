@@ -1,6 +1,7 @@
 """What has to be asked for now and then, so that a scrape has to ask nobody: queue, engines, GPUs."""
 
 import asyncio
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -17,6 +18,12 @@ RECALL_PAGE = 500
 
 REFRESH_S = 5.0
 """Pause between two readings of each source: Prometheus scrapes every 15 seconds or more."""
+
+UNREAD_S = 60.0
+"""The same while nobody scrapes."""
+
+ASKED_PER_S = 25
+"""Engines. Of more than five seconds allow, each is asked as seldom as it takes."""
 
 
 async def keep_gauges_fresh(services: Services, metrics: Metrics) -> None:
@@ -85,7 +92,9 @@ SOURCES: dict[str, Refresh] = {"store": refresh_queue, "engines": refresh_engine
 async def _again_and_again(services: Services, metrics: Metrics, source: str, refresh: Refresh) -> None:
     while True:
         await _guarded(services, metrics, source, refresh)
-        await asyncio.sleep(REFRESH_S)
+        engines = 0 if source == "store" else len(services.engines.pool)
+        await sleep(max(REFRESH_S, engines / ASKED_PER_S))
+        await metrics.wait_until_read(UNREAD_S)
 
 
 async def _guarded(services: Services, metrics: Metrics, source: str, refresh: Refresh) -> None:

@@ -68,6 +68,10 @@ class World:
         self.fleet.over(engine, prompt, completed=completed)
 
 
+def best(fleet: Fleet, able: Sequence[EngineId], of: Waiting) -> EngineId | None:
+    return fleet.best((A, B, C), of, lambda engine: engine in able)
+
+
 def nodes(*names: str) -> ObjectInfo:
     return ObjectInfo.parse({name: {} for name in names})
 
@@ -160,17 +164,17 @@ def test_the_only_job_that_waits_goes_to_an_idle_engine_that_ends_it_first() -> 
     fleet, only = world.fleet, replace(job(of), key=of.key)
     world.ran(A, 8, of)
     world.ran(B, 2, of)
-    assert fleet.best([A, B, C], only) == B
-    assert fleet.best([A], only) is None  # it is left to B, which ends it sooner
-    assert fleet.best([C], only) is None
+    assert best(fleet, [A, B, C], only) == B
+    assert best(fleet, [A], only) is None  # it is left to B, which ends it sooner
+    assert best(fleet, [C], only) is None
     fleet.sent(B, PromptId("p"), of.shape, of)
-    assert fleet.best([B], only) is None  # A is idle
-    assert fleet.best([A, B], only) is None  # B ends both before A ends one
+    assert best(fleet, [B], only) is None  # A is idle
+    assert best(fleet, [A, B], only) is None  # B ends both before A ends one
     fleet.sent(B, PromptId("q"), "unknown", None)
-    assert fleet.best([A, B], only) == A
+    assert best(fleet, [A, B], only) == A
     world.machines[0].there = False
-    assert fleet.best([B], only) == B  # nobody else is there
-    assert fleet.best([C], replace(job(of), needs=None)) == C
+    assert best(fleet, [B], only) == B  # nobody else is there
+    assert best(fleet, [C], replace(job(of), needs=None)) == C
 
 
 def test_a_busy_engine_looks_for_work_only_when_it_is_about_to_end_or_alone() -> None:
@@ -211,8 +215,8 @@ def test_a_job_that_is_passed_over_ages() -> None:
 def test_a_job_goes_where_its_memory_is_at_once_and_from_the_queue(ours: bool) -> None:
     fleet = World([Machine(A, memory=8), Machine(B, memory=24, ours=ours)]).fleet
     large = job(replace(needs("N"), memory=20))
-    assert fleet.best([A], large) is None
-    assert fleet.best([A, B], large) == B
+    assert best(fleet, [A], large) is None
+    assert best(fleet, [A, B], large) == B
     assert fleet.chooser(A).choose([("1", large)], more=False) is None
     assert fleet.chooser(B).choose([("1", large)], more=False) == 0
 

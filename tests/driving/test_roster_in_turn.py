@@ -38,9 +38,8 @@ ANY = Needs(node_classes=("EmptyImage", "SaveImage"), models=(), shape="s")
 
 class Idle(ScriptedPlace):
     labels = frozenset[str]()
-
-    async def nodes(self) -> ObjectInfo:
-        return ObjectInfo.parse({})
+    asleep = False
+    nodes_now = ObjectInfo.parse({})
 
     async def close(self) -> None:
         """There is nothing to close."""

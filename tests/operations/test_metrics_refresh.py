@@ -1,16 +1,17 @@
 """The gauges' keeper: what it asks, and what its sources can't do to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.gpu import GpuMonitor
-from comfy_mcp.metrics import Metrics
+from comfy_mcp.metrics import Metrics, negotiate
 from comfy_mcp.operations import metrics_refresh
 from comfy_mcp.operations.metrics_refresh import (
     keep_gauges_fresh,
@@ -96,6 +97,7 @@ class Sources:
     report: Source
     sample: Source
     list_jobs: Source
+    pool: Mapping[EngineId, object] = field(default_factory=dict)
 
 
 async def hangs() -> Any:
@@ -113,6 +115,7 @@ async def breaks() -> Any:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.001)
+    monkeypatch.setattr(metrics_refresh, "UNREAD_S", 0.001)
 
 
 def over(services: Services, sources: Sources) -> Services:
@@ -156,3 +159,66 @@ async def test_nobody_is_asked_before_somebody_may_look(call_without_engine: Ben
         async with asyncio.timeout(LIMIT_S):
             await sources.backlog.twice.wait()
         keeper.cancel()
+
+
+class Awaited(Metrics):
+    """Says how many of the sources wait for somebody who reads."""
+
+    def __init__(self) -> None:
+        super().__init__(engines=[], version="0", now_ms=lambda: 1)
+        self.waiting = 0
+        self.all_wait = asyncio.Event()
+
+    async def wait_until_read(self, limit_s: float) -> None:
+        self.waiting += 1
+        if self.waiting == len(metrics_refresh.SOURCES):
+            self.all_wait.set()
+        await super().wait_until_read(limit_s)
+
+
+async def test_for_nobody_each_is_asked_once_and_again_at_a_scrape(
+    call_without_engine: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_refresh, "UNREAD_S", LIMIT_S * 10)
+    sources = Sources(
+        backlog=Source(refuses), report=Source(refuses), sample=Source(refuses), list_jobs=Source(refuses)
+    )
+    metrics = Awaited()
+    services = replace(over(call_without_engine.services, sources), metrics=metrics)
+    metrics.watch()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(LIMIT_S):
+        keeper = tasks.create_task(keep_gauges_fresh(services, metrics))
+        await metrics.all_wait.wait()
+        assert (sources.backlog.asked, sources.report.asked, sources.sample.asked) == (1, 1, 1)
+        metrics.render(negotiate(""))
+        for source in (sources.backlog, sources.report, sources.sample):
+            await source.twice.wait()
+        keeper.cancel()
+
+
+async def test_of_many_engines_each_is_asked_as_seldom_as_it_takes(
+    call_without_engine: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has no such pause."""
+    pauses: list[float] = []
+
+    async def note(pause: float) -> None:
+        pauses.append(pause)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(metrics_refresh, "sleep", note)
+    sources = Sources(
+        backlog=Source(refuses),
+        report=Source(refuses),
+        sample=Source(refuses),
+        list_jobs=Source(refuses),
+        pool=dict.fromkeys(map(EngineId, map(str, range(1_000)))),
+    )
+    services = over(call_without_engine.services, sources)
+    metrics_of(services).watch()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(LIMIT_S):
+        keeper = tasks.create_task(keep_gauges_fresh(services, metrics_of(services)))
+        while len(pauses) < len(metrics_refresh.SOURCES):
+            await asyncio.sleep(0)
+        keeper.cancel()
+    assert sorted(pauses) == [0.001, 40, 40]
