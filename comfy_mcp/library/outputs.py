@@ -257,12 +257,19 @@ class OutputFiles:
         They are read beside what others read and decode: an engine that sends slowly delays its own outputs
         only, and those for one client at most half of that. Raises what `read` raises.
         """
+        limit = min(SMALL_BYTES, self._limit)
         async with self._fetching[output.engine].turn(client):
-            size = await _in_time(output, self.size(output))
+            size = output.size
+            if size is None:  # a moment after the end of its job nobody knows it yet
+                async with self._small.turn(client):
+                    found = await _in_time(output, self.read_small(output, limit=limit))
+                    if found is not None:
+                        async with self._decoding.turn(client):
+                            yield found.data
+                        return
             small = size is not None and size <= SMALL_BYTES
             async with (self._small if small else self._large).turn(client):
-                limit = min(SMALL_BYTES, self._limit) if small else self._limit
-                data = (await _in_time(output, self.read(output, limit=limit))).data
+                data = (await _in_time(output, self.read(output, limit=limit if small else None))).data
                 async with self._decoding.turn(client):
                     yield data
 
