@@ -39,7 +39,7 @@ class SmallAnswer:
         return None if length is None else int(length)
 
     def fits(self, limit: int) -> bool:
-        """Whether the body is said to have at most so many bytes."""
+        """Whether the engine says that the body has at most `limit` bytes."""
         length = self.content_length
         return length is not None and length <= limit
 

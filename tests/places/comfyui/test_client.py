@@ -181,7 +181,7 @@ async def test_a_file_of_unknown_length_or_in_part_does_not_come_at_once(
     assert await client.read_file(FILE, limit=10) == (b"0123", 4)
 
 
-async def test_a_file_is_read_from_an_engine_that_is_silent_otherwise_and_says_nothing_about_it(
+async def test_a_file_that_does_not_come_is_no_silence_of_the_engine(
     engine: FakeEngine, settings_for: SettingsFor
 ) -> None:
     engine.answers["GET /view"] = engine.hang
