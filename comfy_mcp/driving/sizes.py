@@ -43,13 +43,17 @@ class OutputSizes:
         """Until cancelled."""
         while True:
             await self._arrived.wait()
-            await asyncio.sleep(PAUSE_S)
             self._arrived.clear()
-            await self.fill()
+            asked = dict(self._wanted)  # what comes during the pause is asked for after one of its own
+            await asyncio.sleep(PAUSE_S)
+            await self._fill(asked)
 
     async def fill(self) -> None:
-        """Ask once for all that is wanted now. A size is worth no retry: what is not known stays unknown."""
-        asked = dict(self._wanted)
+        """Ask once for all that is wanted now."""
+        await self._fill(dict(self._wanted))
+
+    async def _fill(self, asked: Mapping[OutputId, OutputFile]) -> None:
+        """A size is worth no retry: what is not known stays unknown."""
         try:
             unknown = await self._store.without_size(list(asked))
             sizes = await self._ask([asked[output_id] for output_id in unknown]) if unknown else {}

@@ -1,5 +1,7 @@
 """The bytes of an open output, as its readers get them."""
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -7,6 +9,7 @@ from typing import Protocol
 
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
+from comfy_mcp.library.output_refusals import ANOTHER, gone
 from comfy_mcp.library.sending import Rest
 from comfy_mcp.library.verified import KnownFile
 
@@ -62,6 +65,11 @@ class FileServer(Protocol):
         Raises NotFound when the engine does not have the file, InvalidInput for a range outside it,
         EngineFault.
         """
+        ...
+
+    async def read_file(self, file: OutputFile, *, limit: int) -> tuple[bytes, int] | None:
+        """The whole file and the length that the engine said; None for a longer one than `limit`, and where
+        it said none. It costs a fraction of `view`. Raises NotFound, EngineFault."""
         ...
 
 
@@ -126,6 +134,28 @@ async def cut_out(chunks: AsyncIterator[bytes], part: Span) -> AsyncIterator[byt
             yield wanted
         if at >= part.stop:
             return
+
+
+HASHED_HERE = 256 * 1024
+"""Bytes that are hashed in less time than a trip to a thread takes."""
+
+
+async def require_same(output: Output, data: bytes) -> None:
+    """Raises NotFound (output_gone) for other bytes than those that were hashed before."""
+    if output.sha256 is None:
+        return
+    small = len(data) <= HASHED_HERE
+    if (_sha256(data) if small else await asyncio.to_thread(_sha256, data)) != output.sha256:
+        raise gone(output, ANOTHER)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def text_of(output: Output) -> bytes:
+    """Of an output that is a text and no file."""
+    return (output.file.text or "").encode("utf-8", "surrogatepass")
 
 
 async def once(data: bytes) -> AsyncIterator[bytes]:

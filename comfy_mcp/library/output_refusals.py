@@ -1,7 +1,5 @@
 """What can't be had of an output, each with its next step."""
 
-from pathlib import PurePosixPath
-
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.errors import (
     BridgeError,
@@ -12,16 +10,15 @@ from comfy_mcp.domain.errors import (
     NotFound,
 )
 
+_SEPARATORS = frozenset("/\\\0")
+
+ANOTHER = "another file has this name now"
+
 
 def refuse_traversal(file: OutputFile) -> None:
-    parts = PurePosixPath(file.subfolder.replace("\\", "/")).parts
-    named = file.filename
-    if (
-        ".." in (*parts, named)
-        or (parts and parts[0] == "/")
-        or any(char in named for char in "/\\\0")
-        or "\0" in file.subfolder
-    ):
+    folder, named = file.subfolder.replace("\\", "/"), file.filename
+    leads_out = ".." in (*folder.split("/"), named) or folder.startswith("/")
+    if leads_out or not _SEPARATORS.isdisjoint(named) or "\0" in folder:
         raise InvalidInput(
             f"The output's name {f'{file.subfolder}/{named}'!r} points outside the engine's folder.",
             next_step="A broken custom node made this name; copy the file on the engine's machine.",
@@ -46,6 +43,11 @@ def forbidden(output: Output) -> BridgeError:
         code=ErrorCode.OUTPUT_UNREADABLE,
         details={"filename": output.file.filename},
     )
+
+
+def missing(output: Output, *, refused: bool) -> BridgeError:
+    """Of a file that the engine does not have, and that was `refused` where it lies on this machine."""
+    return forbidden(output) if refused else gone(output, "the engine does not have it")
 
 
 def too_large(output: Output, limit: int) -> LimitExceeded:

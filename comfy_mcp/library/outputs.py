@@ -1,15 +1,14 @@
 """The bytes of outputs: from the engine's output folder where this machine can read it, else over HTTP."""
 
 import asyncio
-import hashlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -17,6 +16,7 @@ from comfy_mcp.daemon_threads import Apart, on_daemon_thread
 from comfy_mcp.domain.catalog import Output, OutputKind
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import CLOUDS, ClientId, EngineId
+from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.output_content import (
     FileServer,
     OutputContent,
@@ -26,9 +26,19 @@ from comfy_mcp.library.output_content import (
     content_of,
     cut_out,
     once,
+    require_same,
+    text_of,
 )
-from comfy_mcp.library.output_refusals import forbidden, gone, refuse_traversal, too_large, too_slow
-from comfy_mcp.library.path_guard import NotRegular, OpenFile, OutsideRoots, open_inside, resolve_inside
+from comfy_mcp.library.output_refusals import ANOTHER, gone, missing, refuse_traversal, too_large, too_slow
+from comfy_mcp.library.path_guard import (
+    NotRegular,
+    OpenFile,
+    OutsideRoots,
+    TooLong,
+    open_inside,
+    read_inside,
+    resolve_inside,
+)
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
 from comfy_mcp.library.verified import FileOnEngine, Verified
@@ -111,14 +121,14 @@ class OutputFiles:
         the folder says no and the engine does not have the file, EngineFault.
         """
         if output.file.text is not None:
-            data = output.file.text.encode("utf-8", "surrogatepass")
+            data = text_of(output)
             wanted = data if part is None else data[part.start : part.stop]
             yield OutputContent(size=len(data), media_type="text/plain", chunks=once(wanted))
             return
         refuse_traversal(output.file)
         async with self._source(output, part) as content:
             if None not in (output.size, content.size) and output.size != content.size:
-                raise gone(output, "another file has this name now")
+                raise gone(output, ANOTHER)
             yield content
 
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
@@ -132,14 +142,38 @@ class OutputFiles:
     async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
         """All bytes; None for an output of more than `limit`, or of unknown length.
 
-        Raises what `open` raises.
+        It costs a fraction of `read`: one trip to a thread, or one small request. Raises what `open` raises.
         """
         if output.size is not None and output.size > limit:
             return None
-        async with self.open(output) as content:
-            if content.size is None or content.size > limit:
-                return None
-            return await self._whole(output, content, limit)
+        found = await self._at_once(output, limit)
+        if found is None or found[1] > limit:
+            return None
+        data, size = found
+        if output.size not in (None, size):
+            raise gone(output, ANOTHER)
+        await require_same(output, data)
+        if output.file.text is not None:
+            return OutputData(data=data, media_type="text/plain")
+        return OutputData(data=data, media_type=media_type_of(output.file.filename, data[:HEAD_BYTES]))
+
+    async def _at_once(self, output: Output, limit: int) -> tuple[bytes, int] | None:
+        """All bytes and how many there are, as far as who has them says; None for too many."""
+        if output.file.text is not None:
+            data = text_of(output)
+            return data, len(data)
+        refuse_traversal(output.file)
+        try:
+            kept, refused = await self._on_disk(output, partial(read_inside, limit=limit))
+        except TooLong:
+            return None
+        if kept is not None:
+            return kept, len(kept)
+        server = self._server_of(output)
+        try:
+            return await server.read_file(output.file, limit=limit)
+        except NotFound:
+            raise missing(output, refused=refused) from None
 
     async def _whole(self, output: Output, content: OutputContent, bound: int) -> OutputData:
         pieces: list[bytes] = []
@@ -150,8 +184,7 @@ class OutputFiles:
                 raise too_large(output, bound)
             pieces.append(chunk)
         data = b"".join(pieces)
-        if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
-            raise gone(output, "another file has this name now")
+        await require_same(output, data)
         return OutputData(data=data, media_type=content.media_type)
 
     async def text(self, output: Output, *, limit: int = TEXT_BYTES) -> str:
@@ -224,22 +257,25 @@ class OutputFiles:
         They are read beside what others read and decode: an engine that sends slowly delays its own outputs
         only, and those for one client at most half of that. Raises what `read` raises.
         """
+        limit = min(SMALL_BYTES, self._limit)
         async with self._fetching[output.engine].turn(client):
-            size = await _in_time(output, self.size(output))
+            size = output.size
+            if size is None:  # a moment after the end of its job nobody knows it yet
+                async with self._small.turn(client):
+                    found = await _in_time(output, self.read_small(output, limit=limit))
+                    if found is not None:
+                        async with self._decoding.turn(client):
+                            yield found.data
+                        return
             small = size is not None and size <= SMALL_BYTES
             async with (self._small if small else self._large).turn(client):
-                limit = min(SMALL_BYTES, self._limit) if small else self._limit
-                data = (await _in_time(output, self.read(output, limit=limit))).data
+                data = (await _in_time(output, self.read(output, limit=limit if small else None))).data
                 async with self._decoding.turn(client):
                     yield data
 
     @asynccontextmanager
     async def _source(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:
-        try:
-            opened, refused = await self._open_on_disk(output), False
-        except PermissionError:
-            log.warning("output_not_read_from_disk", output_id=output.id, cause="PermissionError")
-            opened, refused = None, True
+        opened, refused = await self._on_disk(output, open_inside, OpenFile.close)
         if opened is None:
             async with self._open_on_engine(output, part, refused_on_disk=refused) as content:
                 yield content
@@ -265,24 +301,26 @@ class OutputFiles:
             self._disks[folder] = Apart("outputs", limit_s=self._timeout_s)
         return self._disks[folder]
 
-    async def _open_on_disk(self, output: Output) -> OpenFile | None:
-        """None when the folder does not have the file. Raises PermissionError."""
+    async def _on_disk(
+        self,
+        output: Output,
+        read: Callable[[Path, Sequence[Path]], T],
+        late: Callable[[Any], object] = lambda _: None,
+    ) -> tuple[T | None, bool]:
+        """What `read` makes of the file, None when the folder does not have it; and whether the folder may
+        not be read. `late`, for what is made when nobody waits any more."""
         folder = self._folders.get(output.engine, self._shared)
         if folder is None or output.file.folder_type != "output":
-            return None
+            return None, False
         path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
-            return await self._disk(folder).do(
-                lambda: open_inside(path, (folder,)), late=lambda opened: opened.close()
-            )
+            return await self._disk(folder).do(lambda: read(path, (folder,)), late=late), False
         except (FileNotFoundError, NotADirectoryError):
-            return None
-        except PermissionError:
-            raise
+            return None, False
         except (OutsideRoots, NotRegular, OSError) as error:  # TimeoutError is an OSError
             # E.g. a link out of the folder: whether to serve that is the engine's decision.
             log.warning("output_not_read_from_disk", output_id=output.id, cause=type(error).__name__)
-            return None
+            return None, isinstance(error, PermissionError)
 
     async def _chunks_of(self, stream: FileIO, part: Span | None) -> AsyncGenerator[bytes, None]:
         if part is not None:
@@ -297,23 +335,25 @@ class OutputFiles:
             left = None if left is None else left - len(chunk)
             yield chunk
 
+    def _server_of(self, output: Output) -> FileServer:
+        server = self._engines.get(output.engine)
+        if server is None:
+            raise gone(output, f"its engine {output.engine} is no longer configured")
+        return server
+
     @asynccontextmanager
     async def _open_on_engine(
         self, output: Output, part: Span | None, *, refused_on_disk: bool
     ) -> AsyncIterator[OutputContent]:
-        server = self._engines.get(output.engine)
-        if server is None:
-            raise gone(output, f"its engine {output.engine} is no longer configured")
+        server = self._server_of(output)
         async with AsyncExitStack() as stack:
             byte_range = None if part is None else f"bytes={part.start}-{part.stop - 1}"
             try:
                 served = await stack.enter_async_context(server.view(output.file, byte_range=byte_range))
             except NotFound:
-                if refused_on_disk:
-                    raise forbidden(output) from None
-                raise gone(output, "the engine does not have it") from None
+                raise missing(output, refused=refused_on_disk) from None
             except InvalidInput:  # the part is inside the output as it was recorded
-                raise gone(output, "another file has this name now") from None
+                raise gone(output, ANOTHER) from None
             if part is not None and served.status != 206:
                 chunks = cut_out(served.chunks(), part)
                 yield (await content_of(output, served.total_length, chunks, part))[1]
@@ -332,10 +372,6 @@ async def _in_time(output: Output, fetching: Awaitable[T]) -> T:
             return await fetching
     except TimeoutError:
         raise too_slow(output, FETCH_S) from None
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _local_path(root: Path, folder: str, subfolder: str, name: str) -> str | None:

@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 _FLAGS = (
@@ -22,6 +22,10 @@ class OutsideRoots(Exception):
 
 class NotRegular(Exception):
     """The path names a folder, a pipe, a socket or a device."""
+
+
+class TooLong(Exception):
+    """The file has more bytes than are wanted."""
 
 
 def resolve_inside(path: Path, roots: Sequence[Path]) -> Path:
@@ -60,6 +64,19 @@ def open_inside(path: Path, roots: Sequence[Path]) -> OpenFile:
         os.close(descriptor)
         raise
     return OpenFile(FileIO(descriptor), opened)
+
+
+def read_inside(path: Path, roots: Sequence[Path], limit: int) -> bytes:
+    """All bytes of the regular file at `path`. Blocks: use a thread.
+
+    Raises TooLong for more than `limit`, and what `open_inside` raises.
+    """
+    opened = open_inside(path, roots)
+    with BufferedReader(opened.stream) as stream:
+        data = b"" if opened.found.st_size > limit else stream.read(limit + 1)
+    if max(len(data), opened.found.st_size) > limit:
+        raise TooLong(str(path))
+    return data
 
 
 def _check(path: Path, roots: Sequence[Path], resolved: Path, opened: os.stat_result) -> None:

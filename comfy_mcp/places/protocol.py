@@ -363,6 +363,11 @@ class Place(Runner, Protocol):
         """Raises NotFound when the engine does not have the file, InvalidInput for a range outside it."""
         ...
 
+    async def read_file(self, file: OutputFile, *, limit: int) -> tuple[bytes, int] | None:
+        """The whole file and the length that the engine said; None for a longer one than `limit`, and where
+        it said none. Raises NotFound."""
+        ...
+
     async def upload(
         self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
     ) -> UploadedFile:

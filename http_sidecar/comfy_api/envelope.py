@@ -9,7 +9,8 @@ from aiohttp import web
 
 from comfy_mcp.domain.errors import ErrorCode
 from http_sidecar.comfy_api.shapes import API, Json
-from http_sidecar.door.problems import ERROR_CODE
+from http_sidecar.door.next_steps import in_requests
+from http_sidecar.door.problems import ADVICE, ERROR_CODE
 
 RETRY_S = "5"
 
@@ -29,6 +30,16 @@ _CODES: Mapping[str, tuple[str, HTTPStatus | None]] = {
 }
 """The contract's code and status where they differ from the bridge's; None: its own status."""
 
+REQUESTS: Mapping[str, str] = {
+    "submit_workflow": f"POST {API}/jobs",
+    "list_workflows": f"GET {API}/jobs",
+    "workflow_status": f"GET {API}/jobs/{{workflowId}}",
+    "wait_for_workflow": f"GET {API}/jobs/{{workflowId}}/events",
+    "workflow_graph": f"GET {API}/jobs/{{workflowId}}/workflow",
+    "cancel_workflow": f"POST {API}/jobs/{{workflowId}}/cancel",
+}
+"""What this contract has of the operations that advice names; the others are the bridge's own."""
+
 
 def in_envelope(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """An error as the clients of its route know it."""
@@ -37,9 +48,10 @@ def in_envelope(request: web.Request, response: web.StreamResponse) -> web.Strea
         return response
     body = json.loads(response.text or "{}")
     name, status = _CODES.get(code, (code, HTTPStatus(response.status)))
-    response.text = json.dumps(
-        {"error": {"code": name, "message": body["detail"], "details": _details(body)}}
-    )
+    message = body["detail"]
+    if (advice := response.get(ADVICE)) is not None:
+        message = message.removesuffix(body["nextStep"]) + in_requests(advice, REQUESTS)
+    response.text = json.dumps({"error": {"code": name, "message": message, "details": _details(body)}})
     response.content_type = "application/json"
     response.set_status(status or response.status)
     if response.status == HTTPStatus.TOO_MANY_REQUESTS:

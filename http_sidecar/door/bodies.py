@@ -73,14 +73,14 @@ async def read_body(request: web.Request) -> bytes:
     if known is not None:
         return known
     bounds = request.app[BOUNDS]
-    limit_s: float | None = bounds.body_timeout_s
     most = bounds.body_bytes
     if request.content_length is not None and request.content_length > most:
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
-    if request.content.is_eof():  # all of it has come: there is nothing to wait for
-        limit_s = None
+    if request.content_length is not None and request.content.is_eof():  # all of it has come
+        body = request[_BODY] = request.content.read_nowait()
+        return body
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(bounds.body_timeout_s):
             body = request[_BODY] = await _read(request, most)
     except TimeoutError:
         raise web.HTTPRequestTimeout from None

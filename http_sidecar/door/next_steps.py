@@ -1,8 +1,7 @@
 """Next steps for REST clients: `GET /v1/comfyui/workflow/…/wait` instead of the name of an MCP tool."""
 
-import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,23 +11,30 @@ from comfy_mcp.operations.next_steps import OperationMention, reworded
 from comfy_mcp.operations.shapes import in_words
 from http_sidecar.routes import ROUTES
 
-_ROUTE_OF = {route.operation: route for route in ROUTES}
-_PARAMETER = re.compile(r"\{(\w+)\}")
+_REQUESTS = {route.operation: f"{route.method} {route.path}" for route in ROUTES}
 
 
 @lru_cache(maxsize=1024)  # a client that polls gets the same each time
 def in_urls(advice: str) -> str:
     """The advice with requests in the place of operations."""
-    return reworded(advice, _request_of)
+    return reworded(advice, partial(_request_of, _REQUESTS))
+
+
+def in_requests(advice: str, requests: Mapping[str, str]) -> str:
+    """The same where some operations have other `requests`: `POST /api/v2/jobs/{workflowId}/cancel`."""
+    return reworded(advice, partial(_request_of, {**_REQUESTS, **requests}))
 
 
 IN_URLS: Mapping[str, Any] = in_words(in_urls)
 """For a result's dump."""
 
 
-def _request_of(mention: OperationMention) -> str:
+def _request_of(requests: Mapping[str, str], mention: OperationMention) -> str:
     """`METHOD PATH`, which is its own verb. What is not known stays a parameter: `{workflowId}`."""
-    route = _ROUTE_OF[mention.operation]
-    known = {to_camel(name): quote(value, safe="") for name, value in mention.arguments.items()}
-    path = _PARAMETER.sub(lambda found: known.get(found[1], found[0]), route.path)
-    return f"{route.method} {path}"
+    request = requests[mention.operation]
+    for name, value in mention.arguments.items():
+        request = request.replace(f"{{{_camel(name)}}}", quote(value, safe=""))
+    return request
+
+
+_camel = lru_cache(maxsize=64)(to_camel)

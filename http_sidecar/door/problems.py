@@ -22,6 +22,9 @@ TYPE_PREFIX = "urn:comfy-bridge:problem:"
 ERROR_CODE = web.ResponseKey("error_code", str)
 """The `code` of an error answer, for whoever handles the response on its way out."""
 
+ADVICE = web.ResponseKey("advice", str)
+"""The next step as the operation said it, for who says it in other requests than those of v1."""
+
 STATUS_OF: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
     {
         ErrorCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
@@ -79,7 +82,7 @@ def problem_of(error: BridgeError, instance: str) -> web.Response:
     if isinstance(error, InvalidGraph):
         extra["problems"] = [ProblemItem.of(each).model_dump(mode="json") for each in error.problems]
     status = STATUS_OF[error.code]
-    return problem(
+    answer = problem(
         status,
         _v1_message(error),
         code=error.code.value,
@@ -90,6 +93,8 @@ def problem_of(error: BridgeError, instance: str) -> web.Response:
         warned=error.warned,
         headers=_HEADERS.get(status),
     )
+    answer[ADVICE] = error.next_step
+    return answer
 
 
 _HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {

@@ -1,7 +1,7 @@
 """The bytes of outputs, from the folder and from engines."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -20,7 +20,9 @@ from comfy_mcp.domain.errors import (
     NotFound,
 )
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
-from comfy_mcp.library import OutputFiles, Span
+from comfy_mcp.library import OutputData, OutputFiles, Span, path_guard
+from comfy_mcp.library.output_content import HASHED_HERE
+from comfy_mcp.library.path_guard import OpenFile, open_inside
 from comfy_mcp.settings import Settings
 from tests.support.unprivileged import unprivileged
 
@@ -80,6 +82,11 @@ class FakeServer:
         finally:
             self.open_now -= 1
 
+    async def read_file(self, file: OutputFile, *, limit: int) -> tuple[bytes, int] | None:
+        async with self.view(file) as served:
+            size = served.total_length
+            return None if size is None or size > limit else (served.data, size)
+
 
 ME = ClientId("me")
 
@@ -128,10 +135,26 @@ def remote(server: FakeServer) -> OutputFiles:
     )
 
 
+SMALL = 2**20
+
+
 async def refusal(files: OutputFiles, output: Output) -> BridgeError:
+    """The same for a small output, which is read at once."""
     with pytest.raises(BridgeError) as caught:
         await files.read(output)
+    with pytest.raises(BridgeError) as at_once:
+        await files.read_small(output, limit=SMALL)
+    assert (at_once.value.code, at_once.value.message) == (caught.value.code, caught.value.message)
     return caught.value
+
+
+async def both_read(files: OutputFiles, output: Output) -> OutputData:
+    """The same for a small output, which is read at once."""
+    data = await files.read(output)
+    assert await files.read_small(output, limit=len(data.data)) == data
+    if data.data:
+        assert await files.read_small(output, limit=len(data.data) - 1) is None
+    return data
 
 
 async def test_reads_from_the_folder_without_asking_the_engine(
@@ -139,7 +162,7 @@ async def test_reads_from_the_folder_without_asking_the_engine(
 ) -> None:
     (folder / "sub").mkdir()
     (folder / "sub" / "a.png").write_bytes(png())
-    content = await on_disk.read(output_of("a.png", subfolder="sub"))
+    content = await both_read(on_disk, output_of("a.png", subfolder="sub"))
     assert content.data == png()
     assert content.media_type == "image/png"
     assert server.asked == []
@@ -158,12 +181,12 @@ async def test_streams_a_large_file_in_chunks(on_disk: OutputFiles, folder: Path
 
 async def test_an_empty_file_is_an_empty_output(on_disk: OutputFiles, folder: Path) -> None:
     (folder / "a.txt").touch()
-    assert (await on_disk.read(output_of("a.txt"))).data == b""
+    assert (await both_read(on_disk, output_of("a.txt"))).data == b""
 
 
 async def test_what_the_folder_lacks_comes_from_the_engine(on_disk: OutputFiles, server: FakeServer) -> None:
     server.files["output//a.png"] = png()
-    assert (await on_disk.read(output_of("a.png"))).data == png()
+    assert (await both_read(on_disk, output_of("a.png"))).data == png()
 
 
 async def test_temporary_files_come_from_the_engine(
@@ -171,7 +194,7 @@ async def test_temporary_files_come_from_the_engine(
 ) -> None:
     (folder / "a.png").write_bytes(b"another file of the same name")
     server.files["temp//a.png"] = png()
-    assert (await on_disk.read(output_of("a.png", folder="temp"))).data == png()
+    assert (await both_read(on_disk, output_of("a.png", folder="temp"))).data == png()
 
 
 async def test_with_several_engines_the_folder_is_not_read(folder: Path, server: FakeServer) -> None:
@@ -179,7 +202,7 @@ async def test_with_several_engines_the_folder_is_not_read(folder: Path, server:
     server.files["output//a.png"] = png()
     settings = Settings(engine_urls=("one=http://127.0.0.1:1", "two=http://127.0.0.1:2"), outputs_dir=folder)
     files = OutputFiles(settings, engines={ENGINE: server})
-    assert (await files.read(output_of("a.png"))).data == png()
+    assert (await both_read(files, output_of("a.png"))).data == png()
 
 
 @pytest.mark.parametrize("tells_size", [True, False])
@@ -197,13 +220,13 @@ async def test_reads_from_the_engine_and_closes_the_answer(
 
 async def test_the_first_bytes_decide_over_the_suffix(remote: OutputFiles, server: FakeServer) -> None:
     server.files["output//a.webp"] = png()
-    assert (await remote.read(output_of("a.webp"))).media_type == "image/png"
+    assert (await both_read(remote, output_of("a.webp"))).media_type == "image/png"
 
 
 async def test_a_text_has_no_file(remote: OutputFiles, server: FakeServer) -> None:
     output = output_of("", kind=OutputKind.TEXT)
     output = replace(output, file=replace(output.file, text="grüß"))
-    content = await remote.read(output)
+    content = await both_read(remote, output)
     assert content.data == "grüß".encode()
     assert content.media_type == "text/plain"
     assert server.asked == []
@@ -225,7 +248,7 @@ async def test_a_folder_that_this_user_may_not_read_says_so_unless_the_engine_ha
         with unprivileged():
             error = await refusal(on_disk, output_of("a.png"))
             server.files["output//a.png"] = png()
-            served = await on_disk.read(output_of("a.png"))
+            served = await both_read(on_disk, output_of("a.png"))
     finally:
         folder.chmod(0o700)
     assert error.code is ErrorCode.OUTPUT_UNREADABLE
@@ -257,7 +280,7 @@ async def test_another_file_under_the_old_name_is_not_served(
     same_size = replace(output_of("a.png"), size=len(png((30, 30))), sha256=hashlib.sha256(b"").hexdigest())
     assert (await refusal(on_disk, same_size)).code is ErrorCode.OUTPUT_GONE
     right = replace(same_size, sha256=hashlib.sha256(png((30, 30))).hexdigest())
-    assert (await on_disk.read(right)).data == png((30, 30))
+    assert (await both_read(on_disk, right)).data == png((30, 30))
 
 
 @pytest.mark.parametrize(
@@ -290,7 +313,7 @@ async def test_a_link_out_of_the_folder_is_left_to_the_engine(
     secret.write_bytes(b"secret")
     (folder / "a.png").symlink_to(secret)
     assert (await refusal(on_disk, output_of("a.png"))).code is ErrorCode.OUTPUT_GONE
-    assert len(server.asked) == 1
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("tells_size", [True, False])
@@ -299,9 +322,10 @@ async def test_a_file_over_the_limit_is_not_read_into_memory(
 ) -> None:
     server.tells_size = tells_size
     server.files["output//a.bin"] = bytes(1001)
-    error = await refusal(remote, output_of("a.bin"))
-    assert isinstance(error, LimitExceeded)
-    assert error.code is ErrorCode.TOO_LARGE
+    with pytest.raises(LimitExceeded) as caught:
+        await remote.read(output_of("a.bin"))
+    assert caught.value.code is ErrorCode.TOO_LARGE
+    assert await remote.read_small(output_of("a.bin"), limit=1000) is None
     assert server.open_now == 0
     server.files["output//a.bin"] = bytes(1000)
     assert len((await remote.read(output_of("a.bin"))).data) == 1000
@@ -388,3 +412,46 @@ async def test_a_preview_fits_into_a_box(remote: OutputFiles, server: FakeServer
     server.files["output//a.png"] = png((40, 20))
     preview = await remote.preview(output_of("a.png"), client=ME, box=(30, 8))
     assert (preview.width, preview.height) == (16, 8)
+
+
+LONG = bytes(HASHED_HERE + 1)
+
+
+@pytest.mark.parametrize("data", [png(), LONG])
+async def test_a_small_output_is_checked_against_its_hash(
+    on_disk: OutputFiles, folder: Path, server: FakeServer, data: bytes
+) -> None:
+    (folder / "here.png").write_bytes(data)
+    server.files["output//there.png"] = data
+    for name in ("here.png", "there.png"):
+        right = replace(output_of(name), sha256=hashlib.sha256(data).hexdigest())
+        assert (await both_read(on_disk, right)).data == data
+        wrong = replace(right, sha256=hashlib.sha256(b"").hexdigest())
+        assert (await refusal(on_disk, wrong)).code is ErrorCode.OUTPUT_GONE
+        other_size = replace(right, size=len(data) - 1)
+        assert (await refusal(on_disk, other_size)).code is ErrorCode.OUTPUT_GONE
+
+
+async def test_an_output_of_unknown_length_is_not_read_at_once(
+    remote: OutputFiles, server: FakeServer
+) -> None:
+    server.tells_size = False
+    server.files["output//a.png"] = png()
+    assert await remote.read_small(output_of("a.png"), limit=SMALL) is None
+    assert await remote.read_small(replace(output_of("a.png"), size=SMALL + 1), limit=SMALL) is None
+    assert len(server.asked) == 1
+
+
+async def test_a_file_that_grows_while_it_is_read_is_not_small(
+    on_disk: OutputFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "a.png"
+    file.write_bytes(b"12345")
+
+    def grows(path: Path, roots: Sequence[Path]) -> OpenFile:
+        opened = open_inside(path, roots)
+        file.write_bytes(b"123456")
+        return opened
+
+    monkeypatch.setattr(path_guard, "open_inside", grows)
+    assert await on_disk.read_small(output_of("a.png"), limit=5) is None

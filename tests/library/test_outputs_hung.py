@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.library import outputs
+from comfy_mcp.library import OutputData, outputs, path_guard
 from comfy_mcp.library.outputs import OutputFiles
 from comfy_mcp.library.path_guard import open_inside
 from comfy_mcp.settings import EngineSettings, Settings
@@ -32,6 +33,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutputFil
         return open_inside(path, roots)
 
     monkeypatch.setattr(outputs, "open_inside", hangs)
+    monkeypatch.setattr(path_guard, "open_inside", hangs)
     engines = []
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()
@@ -47,12 +49,25 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutputFil
     go_on.set()
 
 
-async def test_a_folder_that_hangs_delays_only_what_lies_in_it(files: OutputFiles) -> None:
+async def whole(files: OutputFiles, output: Output) -> OutputData:
+    return await files.read(output)
+
+
+async def small(files: OutputFiles, output: Output) -> OutputData:
+    data = await files.read_small(output, limit=100)
+    assert data is not None
+    return data
+
+
+@pytest.mark.parametrize("look", [whole, small])
+async def test_a_folder_that_hangs_delays_only_what_lies_in_it(
+    files: OutputFiles, look: Callable[[OutputFiles, Output], Coroutine[Any, Any, OutputData]]
+) -> None:
     good, bad = (replace(output_of("a.png"), engine=EngineId(name)) for name in ("good", "bad"))
     async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
-        waiting = [group.create_task(files.read(bad)) for _ in range(MANY)]
+        waiting = [group.create_task(look(files, bad)) for _ in range(MANY)]
         while not [each for each in threading.enumerate() if each.name == "outputs"]:
             await asyncio.sleep(0)
-        assert (await files.read(good)).data == b"disk"
+        assert (await look(files, good)).data == b"disk"
         assert await asyncio.to_thread(int, "7") == 7
     assert {each.result().data for each in waiting} == {b"http"}

@@ -119,3 +119,13 @@ async def test_an_output_that_is_larger_than_was_said_is_not_held(
     with pytest.raises(LimitExceeded):
         await files.preview(replace(PICTURE, size=3), client=MEAN)
     assert (await files.preview(PICTURE, client=MEAN)).width == 40
+
+
+@pytest.mark.parametrize(("tells_size", "asked"), [(True, 1), (False, 2)])
+async def test_a_picture_of_unknown_size_is_fetched_once_where_the_engine_says_it(
+    files: OutputFiles, engines: dict[EngineId, Dripping], tells_size: bool, asked: int
+) -> None:
+    engines[GOOD].tells_size = tells_size
+    assert (await files.preview(PICTURE, client=MEAN)).width == 40
+    assert len(engines[GOOD].asked) == asked
+    assert engines[GOOD].open_now == 0

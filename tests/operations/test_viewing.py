@@ -239,7 +239,8 @@ async def test_an_engine_that_is_gone_is_an_error_of_the_sheet(
     async def down(*_: Any, **__: Any) -> Any:
         raise EngineUnreachable("It is down.", next_step="Start it.")
 
-    monkeypatch.setattr(call.services.outputs, "read", down)
+    for way in ("read", "read_small"):
+        monkeypatch.setattr(call.services.outputs, way, down)
     with pytest.raises(BridgeError, match="It is down"):
         await call("view_output", output_id=f"{end.workflow_id},{again.workflow_id}")
 

@@ -149,29 +149,40 @@ class ComfyUIClient:
         headers = {"Range": byte_range} if byte_range else None
         params = _view_params(file) | ({"preview": preview} if preview else {})
         async with self.transport.stream("/view", params=params, headers=headers) as answer:
-            if answer.status == 403:
-                raise EngineBadAnswer(
-                    f"The engine {self.engine} has no permission to read {file.filename!r}.",
-                    next_step="Check the permissions of the engine's output folder.",
-                    code=ErrorCode.OUTPUT_UNREADABLE,
-                )
-            if answer.status == 400 and ".." in file.filename:
-                raise EngineBadAnswer(
-                    f"ComfyUI serves no file whose name has '..', such as {file.filename!r}.",
-                    next_step="Use a filename_prefix without '..', or set COMFYUI_OUTPUTS to the folder.",
-                    code=ErrorCode.OUTPUT_UNREADABLE,
-                )
-            if answer.status in {400, 404}:
-                raise NotFound(
-                    f"The engine {self.engine} no longer has {file.filename!r}.",
-                    next_step="Run the workflow again, or check the location of the engine's output folder.",
-                    code=ErrorCode.OUTPUT_GONE,
-                )
-            if answer.status == 416:
-                raise InvalidInput("The range is outside the file.", next_step="Ask for a smaller range.")
-            if answer.status not in {200, 206}:
-                raise self._unexpected("GET /view", answer.status)
+            self._require_file(file, answer.status)
             yield answer
+
+    async def read_file(self, file: OutputFile, *, limit: int) -> tuple[bytes, int] | None:
+        """GET /view: the bytes, and the length that the engine said; None for more than `limit`, or where it
+        said none. Raises what `view` raises."""
+        answer = await self.transport.get_file("/view", params=_view_params(file), limit=limit)
+        self._require_file(file, answer.status)
+        size = answer.content_length if answer.status == 200 else None
+        return None if size is None or size > limit else (answer.body, size)
+
+    def _require_file(self, file: OutputFile, status: int) -> None:
+        if status == 403:
+            raise EngineBadAnswer(
+                f"The engine {self.engine} has no permission to read {file.filename!r}.",
+                next_step="Check the permissions of the engine's output folder.",
+                code=ErrorCode.OUTPUT_UNREADABLE,
+            )
+        if status == 400 and ".." in file.filename:
+            raise EngineBadAnswer(
+                f"ComfyUI serves no file whose name has '..', such as {file.filename!r}.",
+                next_step="Use a filename_prefix without '..', or set COMFYUI_OUTPUTS to the folder.",
+                code=ErrorCode.OUTPUT_UNREADABLE,
+            )
+        if status in {400, 404}:
+            raise NotFound(
+                f"The engine {self.engine} no longer has {file.filename!r}.",
+                next_step="Run the workflow again, or check the location of the engine's output folder.",
+                code=ErrorCode.OUTPUT_GONE,
+            )
+        if status == 416:
+            raise InvalidInput("The range is outside the file.", next_step="Ask for a smaller range.")
+        if status not in {200, 206}:
+            raise self._unexpected("GET /view", status)
 
     async def view_size(self, file: OutputFile) -> int | None:
         """HEAD /view: bytes of the file; None when the engine does not have it or does not say."""

@@ -279,6 +279,9 @@ class ComfyUIPlace:
     def view(self, file: OutputFile, *, byte_range: str | None = None) -> AbstractAsyncContextManager[Answer]:
         return self.client.view(file, byte_range=byte_range)
 
+    async def read_file(self, file: OutputFile, *, limit: int) -> tuple[bytes, int] | None:
+        return await self.client.read_file(file, limit=limit)
+
     async def upload(
         self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
     ) -> UploadedFile:

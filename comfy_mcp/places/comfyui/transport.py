@@ -61,11 +61,12 @@ class Transport(Faults):
         self._session: aiohttp.ClientSession | None = None
         self._transfers: aiohttp.ClientSession | None = None
         self._small: SmallRequests | None = None
+        self._small_files: SmallRequests | None = None
         self._lookups = Lookups()
 
     async def close(self) -> None:
         sessions = (self._session, self._transfers)
-        self._session = self._transfers = self._small = None
+        self._session = self._transfers = self._small = self._small_files = None
         for session in sessions:
             if session is not None:
                 await session.close()
@@ -103,6 +104,16 @@ class Transport(Faults):
             sock_read=self._settings.request_timeout_s,  # counts from the end of the sending
         )
         return await self._json("POST", path, limit=limit, data=form, timeout=timeout, is_transfer=True)
+
+    async def get_file(self, path: str, *, params: Mapping[str, str], limit: int) -> SmallAnswer:
+        """The answer to a GET of a file, with its body where that has at most `limit` bytes.
+
+        The timeout counts between two reads, as for `stream`, and waiting is no silence of the engine.
+        """
+        if self._small_files is None:
+            self._small_files = self._requests_of(self._open_transfers())
+        query = f"{path}?{_query(params)}"
+        return await self._asked(self._small_files, "GET", query, read=(200,), limit=limit, is_file=True)
 
     @asynccontextmanager
     async def stream(
@@ -191,21 +202,27 @@ class Transport(Faults):
     async def _ask(
         self, method: str, path: str, *, body: bytes = b"", read: tuple[int, ...] = (), limit: int = 0
     ) -> SmallAnswer:
-        """All but a POST is sent again when the connection broke: a kept one may have been closed before."""
         if self._small is None:
-            self._small = SmallRequests(
-                self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
-            )
-        small = self._small
-        with self.contact.asking(), self.translated(f"{method} {path.partition('?')[0]}"):
+            self._small = self._requests_of(self._open())
+        with self.contact.asking():
+            return await self._asked(self._small, method, path, body=body, read=read, limit=limit)
+
+    async def _asked(self, small: SmallRequests, method: str, path: str, **how: Any) -> SmallAnswer:
+        """All but a POST is sent again when the connection broke: a kept one may have been closed before."""
+        with self.translated(f"{method} {path.partition('?')[0]}"):
             path = self._with_query(path)
             try:
-                return await small.ask(method, path, body=body, read=read, limit=limit)
+                return await small.ask(method, path, **how)
             except BROKEN as error:
-                closed = self._small is not small  # the engine is none of ours any more
+                closed = small not in (self._small, self._small_files)  # the engine is none of ours any more
                 if closed or method == "POST" or isinstance(error, aiohttp.ClientConnectorError):
                     raise
-                return await small.ask(method, path, body=body, read=read, limit=limit)
+                return await small.ask(method, path, **how)
+
+    def _requests_of(self, session: aiohttp.ClientSession) -> SmallRequests:
+        return SmallRequests(
+            session, self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
+        )
 
     async def _json(
         self,

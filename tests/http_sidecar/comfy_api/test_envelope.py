@@ -1,9 +1,13 @@
 """Every error below /api/v2 has the contract's shape, and none elsewhere does."""
 
 import pytest
+from aiohttp import web
 
 from comfy_mcp.domain.errors import ErrorCode
-from http_sidecar.comfy_api.envelope import _CODES
+from http_sidecar.app_state import IDENTIFIERS
+from http_sidecar.comfy_api import endpoints
+from http_sidecar.comfy_api.envelope import _CODES, REQUESTS
+from http_sidecar.door.next_steps import in_requests
 from tests.http_sidecar.comfy_api.conftest import API, HEADERS
 from tests.support.sidecar import Sidecar
 
@@ -28,6 +32,38 @@ async def test_an_error_has_a_code_and_a_message(
     assert set(answer.body) == {"error"}
     assert answer.body["error"]["code"] == code
     assert answer.body["error"]["details"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"{API}/jobs/nothing"),
+        ("GET", f"{API}/jobs/nothing/workflow"),
+        ("POST", f"{API}/jobs/nothing/cancel"),
+        ("GET", f"{API}/jobs/nothing/events"),
+    ],
+)
+async def test_a_job_that_is_not_there_names_a_request_of_this_contract(
+    v2: Sidecar, method: str, path: str
+) -> None:
+    answer = await v2(method, path, headers=HEADERS)
+    assert answer.status == 404
+    message = answer.body["error"]["message"]
+    assert message.startswith("Workflow nothing not found. GET /api/v2/jobs for existing ids")
+    assert "/v1/" not in message
+
+
+def test_each_request_that_advice_names_is_a_route() -> None:
+    app = web.Application()
+    app[IDENTIFIERS] = []
+    endpoints.setup(app)
+    routes = {f"{each.method} {each.resource.canonical}" for each in app.router.routes() if each.resource}
+    named = {each.replace("{workflowId}", "{jobId}") for each in REQUESTS.values()}
+    assert named <= routes
+    assert (
+        in_requests('Call cancel_workflow(workflow_id="a/b").', REQUESTS) == f"POST {API}/jobs/a%2Fb/cancel."
+    )
+    assert in_requests("Call list_models.", REQUESTS) == "GET /v1/comfyui/models."
 
 
 async def test_the_other_routes_keep_their_errors(v2: Sidecar) -> None:

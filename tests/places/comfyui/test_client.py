@@ -38,9 +38,16 @@ def post(client: ComfyUIClient) -> Awaitable[object]:
     return client.post_prompt(GRAPH, prompt_id=P, client_id="c")
 
 
-async def view(client: ComfyUIClient) -> object:
-    async with client.view(FILE) as answer:
+async def view(client: ComfyUIClient, file: OutputFile = FILE) -> object:
+    async with client.view(file) as answer:
         return b"".join([chunk async for chunk in answer.chunks()])
+
+
+async def read(client: ComfyUIClient, file: OutputFile = FILE) -> object:
+    return await client.read_file(file, limit=10)
+
+
+both_ways = pytest.mark.parametrize("view", [view, read], ids=["as a stream", "at once"])
 
 
 async def _chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -145,28 +152,73 @@ async def test_a_range_is_asked_for(engine: FakeEngine, client: ComfyUIClient) -
     assert engine.requests[-1].headers["range"] == "bytes=0-2"
 
 
-async def test_a_file_that_the_engine_may_not_read_says_so(engine: FakeEngine, client: ComfyUIClient) -> None:
+async def test_a_small_file_comes_at_once_with_the_length_that_the_engine_said(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.answers["GET /view"] = reply(b"0123456789")
+    settings = settings_for(f"{engine.url}?token=t", engine_token="secret")
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        assert await client.read_file(FILE, limit=10) == (b"0123456789", 10)
+        assert await client.read_file(FILE, limit=9) is None
+        assert await client.read_file(FILE, limit=10) == (b"0123456789", 10)
+    for request in engine.requests_to("GET /view"):
+        assert request.query == {"filename": "a b.png", "subfolder": "h/ü", "type": "temp", "token": "t"}
+        assert request.headers["authorization"] == "Bearer secret"
+
+
+async def test_a_file_of_unknown_length_or_in_part_does_not_come_at_once(
+    engine: FakeEngine, client: ComfyUIClient
+) -> None:
+    async def in_chunks(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"0123")
+        return response
+
+    engine.answers["GET /view"] = in_turn(in_chunks, reply(b"012", status=206), reply(b"0123"))
+    assert await client.read_file(FILE, limit=10) is None
+    assert await client.read_file(FILE, limit=10) is None
+    assert await client.read_file(FILE, limit=10) == (b"0123", 4)
+
+
+async def test_a_file_that_does_not_come_is_no_silence_of_the_engine(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.answers["GET /view"] = engine.hang
+    settings = settings_for(engine.url, request_timeout_s=0.2)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        for look in (read, view):
+            with pytest.raises(EngineUnreachable, match="no answer in time"):
+                await look(client)
+            assert client.transport.contact.silence() is None
+
+
+@both_ways
+async def test_a_file_that_the_engine_may_not_read_says_so(
+    engine: FakeEngine, client: ComfyUIClient, view: Call
+) -> None:
     engine.answers["GET /view"] = reply("", status=403)
     with pytest.raises(EngineBadAnswer) as caught:
         await view(client)
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
 
 
+@both_ways
 async def test_a_name_that_comfyui_serves_to_nobody_is_not_called_gone(
-    client: ComfyUIClient, engine: FakeEngine
+    client: ComfyUIClient, engine: FakeEngine, view: Callable[..., Awaitable[object]]
 ) -> None:
     engine.answers["GET /view"] = reply("", status=400)
     with pytest.raises(EngineBadAnswer) as caught:
-        async with client.view(OutputFile(kind=OutputKind.IMAGE, filename="v1..final_00001_.png")):
-            pass
+        await view(client, OutputFile(kind=OutputKind.IMAGE, filename="v1..final_00001_.png"))
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
     assert "whose name has '..'" in caught.value.message
     assert "COMFYUI_OUTPUTS" in caught.value.next_step
 
 
+@both_ways
 @pytest.mark.parametrize("status", [400, 404])
 async def test_a_file_that_is_gone_is_not_found(
-    engine: FakeEngine, client: ComfyUIClient, status: int
+    engine: FakeEngine, client: ComfyUIClient, status: int, view: Call
 ) -> None:
     engine.answers["GET /view"] = reply("", status=status)
     with pytest.raises(NotFound) as caught:
@@ -174,8 +226,9 @@ async def test_a_file_that_is_gone_is_not_found(
     assert caught.value.code is ErrorCode.OUTPUT_GONE
 
 
+@both_ways
 async def test_a_range_outside_the_file_is_the_callers_fault(
-    engine: FakeEngine, client: ComfyUIClient
+    engine: FakeEngine, client: ComfyUIClient, view: Call
 ) -> None:
     engine.answers["GET /view"] = reply("", status=416)
     with pytest.raises(InvalidInput):
@@ -311,6 +364,8 @@ async def test_a_client_that_is_closed_under_a_request_says_that_the_engine_is_u
         await client.close()
         return await cut(request)
 
-    engine.answers["GET /system_stats"] = closes
+    engine.answers["GET /system_stats"] = engine.answers["GET /view"] = closes
     with pytest.raises(EngineUnreachable):
         await client.system_stats()
+    with pytest.raises(EngineUnreachable):
+        await read(client)

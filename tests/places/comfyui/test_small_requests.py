@@ -1,5 +1,6 @@
 """Requests that share a session's connections: what they send, and that a connection serves one at a time."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -109,6 +110,62 @@ async def test_a_body_that_does_not_end_is_no_answer(
     engine.answers["GET /queue"] = engine.hang
     with pytest.raises(TimeoutError):
         await small.ask("GET", "/queue", read=(200,), limit=1000)
+
+
+async def test_a_file_that_is_too_long_is_left_where_it_is(
+    session: aiohttp.ClientSession, engine: FakeEngine
+) -> None:
+    engine.answers["GET /view"] = reply(b"x" * 2**20)
+    engine.answers["GET /prompt"] = reply({"n": 1})
+    small = requests_of(session, engine)
+    long = await small.ask("GET", "/view", read=(200,), limit=2**20 - 1, is_file=True)
+    assert (long.body, long.content_length) == (b"", 2**20)
+    assert (await small.ask("GET", "/prompt", read=(200,), limit=1000)).body == b'{"n": 1}'
+    whole = await small.ask("GET", "/view", read=(200,), limit=2**20, is_file=True)
+    assert len(whole.body) == 2**20
+
+
+class Slow:
+    """Sends a file of `length` bytes one by one, each when the reader has been given more time."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._more = asyncio.Event()
+        self._more.set()
+
+    def have_time(self) -> None:
+        self._more.set()
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(self._length)})
+        await response.prepare(request)
+        for _ in range(self._length):
+            await self._more.wait()
+            self._more.clear()
+            await response.write(b"x")
+        return response
+
+
+async def test_each_piece_of_a_file_has_the_time_for_itself_and_silence_ends_it(
+    session: aiohttp.ClientSession, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(20)
+    reschedule = asyncio.Timeout.reschedule
+
+    def give_time(timeout: asyncio.Timeout, when: float | None) -> None:
+        reschedule(timeout, when)
+        slow.have_time()
+
+    monkeypatch.setattr(asyncio.Timeout, "reschedule", give_time)
+    engine.answers["GET /view"] = slow
+    small = requests_of(session, engine)
+    assert (await small.ask("GET", "/view", read=(200,), limit=20, is_file=True)).body == b"x" * 20
+    monkeypatch.undo()
+    limits = aiohttp.ClientTimeout(total=0.5)
+    small = SmallRequests(session, engine.url, headers={}, timeout=limits, ssl=True)
+    engine.answers["GET /view"] = Slow(5)  # one byte, and then silence
+    with pytest.raises(TimeoutError):
+        await small.ask("GET", "/view", read=(200,), limit=5, is_file=True)
 
 
 async def test_a_cookie_goes_back_with_the_next_request(
