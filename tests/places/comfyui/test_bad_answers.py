@@ -1,6 +1,7 @@
 """What the client makes of engines that answer badly, late, half or not at all."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from comfy_mcp.domain.errors import (
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.places.comfyui.client import SMALL_BYTES, ComfyUIClient
 from comfy_mcp.settings import Settings
-from tests.support.fake_engine import FakeEngine, cut, half, html, in_turn, reply
+from tests.support.fake_engine import Answer, FakeEngine, cut, half, html, in_turn, reply
 
 SettingsFor = Callable[..., Settings]
 Call = Callable[[ComfyUIClient], Awaitable[object]]
@@ -177,10 +178,30 @@ async def test_a_redirect_is_not_followed(engine: FakeEngine, client: ComfyUICli
     async def elsewhere(_: web.Request) -> web.StreamResponse:
         raise web.HTTPFound("/prompt")
 
-    engine.answers["GET /queue"] = elsewhere
-    with pytest.raises(EngineBadAnswer, match="status 302"):
-        await client.queue()
+    engine.answers["GET /queue"] = engine.answers["GET /view"] = elsewhere
+    for call in (lambda client: client.queue(), view, read):
+        with pytest.raises(EngineBadAnswer, match="status 302"):
+            await call(client)
     assert engine.requests_to("GET /prompt") == []
+
+
+async def test_a_small_file_that_unfolds_is_bounded_by_what_it_becomes(
+    engine: FakeEngine, client: ComfyUIClient
+) -> None:
+    """A proxy may compress what passes through it; its length is then that of the compressed bytes."""
+
+    def packed(data: bytes) -> Answer:
+        async def answer(_: web.Request) -> web.StreamResponse:
+            return web.Response(body=gzip.compress(data), headers={"Content-Encoding": "gzip"})
+
+        return answer
+
+    picture = b"0123456789" * 100
+    engine.answers["GET /view"] = in_turn(packed(picture), packed(bytes(2**24)), packed(picture))
+    assert await client.read_file(FILE, limit=2**20) == (picture, len(gzip.compress(picture)))
+    with pytest.raises(EngineBadAnswer, match=f"larger than {2**20} bytes"):
+        await client.read_file(FILE, limit=2**20)
+    assert await client.read_file(FILE, limit=2**20) == (picture, len(gzip.compress(picture)))
 
 
 async def test_what_is_not_http_is_a_bad_answer(settings_for: SettingsFor) -> None:
