@@ -9,6 +9,7 @@ import pytest
 
 from comfy_mcp.cli.app import cli
 from comfy_mcp.cli.exits import MEANINGS
+from tests.support.commands import every_command
 
 ROOT = Path(__file__).resolve().parents[1]
 CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -21,10 +22,10 @@ def section(command: str) -> str:
     return found.group(0)
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(every_command()))
 def test_every_command_has_a_section_that_names_all_its_options(name: str) -> None:
     words = section(name)
-    command = cli.commands[name]
+    command = every_command()[name]
     leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
     assert [leaf.name for leaf in leaves if leaf is not command and f"`{name} {leaf.name}" not in words] == []
     declared = [
@@ -44,7 +45,7 @@ def test_the_options_before_the_command_are_named() -> None:
 
 def test_no_section_is_about_a_command_that_does_not_exist() -> None:
     assert {heading.split()[0] for heading in re.findall(r"^### (.+)$", CLI, re.MULTILINE)} == set(
-        cli.commands
+        every_command()
     )
 
 

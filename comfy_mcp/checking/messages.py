@@ -12,7 +12,7 @@ from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import Controls
+from comfy_mcp.domain.ui_scopes import Controls
 from comfy_mcp.domain.ui_texts import Moment
 
 HEADER = struct.Struct(">Q")

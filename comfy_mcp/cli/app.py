@@ -2,17 +2,40 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from comfy_mcp import __version__
-from comfy_mcp.cli.commands import engines, jobs, keys, library, servers, webhooks
+
+COMMANDS = {
+    "engines": ("engines",),
+    "jobs": ("run", "submit", "status", "graph", "wait", "cancel", "retry", "priority", "jobs"),
+    "keys": ("keys",),
+    "library": (
+        *("find", "describe", "nodes", "check", "convert", "workflows", "queue", "models", "outputs"),
+    ),
+    "servers": ("mcp", "serve", "engine", "doctor"),
+    "webhooks": ("webhooks",),
+}
+"""By module of `commands/`. A module is imported with its first command: `mcp`, which an agent keeps running,
+needs one of six."""
 
 
 class _Group(click.Group):
-    """Ends its help with the exit codes."""
+    """Ends its help with the exit codes. Its commands are imported when they are asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(name for names in COMMANDS.values() for name in names)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        for module, names in COMMANDS.items():
+            if name in names and name not in self.commands:
+                for command in import_module(f"comfy_mcp.cli.commands.{module}").COMMANDS:
+                    self.add_command(command)
+        return super().get_command(context, name)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         from comfy_mcp.cli.exits import MEANINGS
@@ -44,11 +67,6 @@ def cli(context: click.Context, /, **given: Any) -> None:
     Set COMFYUI_URL to the address of ComfyUI. `comfy-bridge doctor` shows the configuration and what to fix.
     """
     context.obj = given
-
-
-for _group in (engines, jobs, keys, webhooks, library, servers):
-    for _command in _group.COMMANDS:
-        cli.add_command(_command)
 
 
 def main() -> None:

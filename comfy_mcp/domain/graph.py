@@ -68,7 +68,7 @@ def parse_graph(raw: object) -> Graph:
     """The graph in `raw`: an API-format object, or a body `{"prompt": graph, …}` around one.
 
     Of such a body only `prompt` is used; its client_id, extra_data and the like are ignored.
-    The UI format is not read here: `ui_conversion.api_format` comes first where an engine is known.
+    The UI format is not read here: `api_format` comes first where an engine is known.
     Raises InvalidGraph: `graph_ui_format`, or `graph_invalid` with every problem.
     """
     if not isinstance(raw, Mapping):

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import Controls, api_format
-from comfy_mcp.domain.ui_scopes import Budget, refusal
+from comfy_mcp.domain.ui_scopes import Budget, Controls, refusal
 from comfy_mcp.domain.ui_texts import Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """`warnings` are those of the conversion; the report has its own. `controls`: see `ui_conversion`."""
+    """`warnings` are those of the conversion; the report has its own. `controls`: see `ui_scopes`."""
 
     graph: Graph
     report: GraphReport

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from comfy_mcp.domain.errors import MAX_WARNINGS, ErrorCode, GraphProblem, InvalidGraph, carrying
-from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph, carrying
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
-from comfy_mcp.domain.shown import counted
-from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_everywhere import with_links_everywhere
-from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_subgraph_id, is_ui_format
+from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_subgraph_id
 from comfy_mcp.domain.ui_groups import why_closed, with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_labels import Labels
@@ -37,7 +34,7 @@ from comfy_mcp.domain.ui_lost import lost_in_editor, not_chosen, not_sent, of_no
 from comfy_mcp.domain.ui_pairs import with_pairs
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_reroutes import with_reroutes
-from comfy_mcp.domain.ui_scopes import CLOSED, Budget, Scope, opened, refusal, ui_problem
+from comfy_mcp.domain.ui_scopes import CLOSED, Budget, Controls, Scope, opened, refusal, ui_problem
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
 from comfy_mcp.domain.widgets import socket_type
 
@@ -51,36 +48,16 @@ _TOO_LONG = f"its link leads in a ring or through over {MAX_LENGTH} reroutes, by
 _NO_SUCH_CLASS = "{} has no such class"
 
 
-Controls = dict[tuple[NodeId, str], list[tuple[NodeId, str]]]
-"""By the control that a subgraph's node shows (its id, the name): the inputs in API format that it sets. The
-name of one that is shown without an input of the subgraph has the id of the node inside before it."""
-
-
-def api_format(
-    raw: object,
-    info: ObjectInfo | None,
-    budget: Budget | None = None,
-    moment: Moment | None = None,
-    controls: Controls | None = None,
-    refused: list[GraphProblem] | None = None,
-) -> tuple[object, tuple[str, ...]]:
-    """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
-    that the engine spells with another slash.
-
-    So does a UI format without `info`, because the names of its values are known from the classes only:
-    `parse_graph` then refuses it. `controls` is filled, and `refused` with what can't be converted: then the
-    graph comes back to be checked all the same. Without that list it is raised. Without `moment` nothing is
-    drawn and no date is filled in; warnings say where. Raises InvalidGraph (`graph_ui_format`), and what
-    `budget` raises.
-    """
-    inner = unwrapped(raw) if isinstance(raw, Mapping) else None
-    if inner is None or info is None:
-        return raw, ()
-    if not is_ui_format(inner):
-        titled = _titled(inner, info)
-        spelled, notes = as_listed(titled, info)
-        return (spelled, counted(notes, MAX_WARNINGS)) if notes or titled is not inner else (raw, ())
-    conversion = _Conversion(inner, info, budget or Budget(), moment, {} if controls is None else controls)
+def converted(
+    raw: Mapping[str, Any],
+    info: ObjectInfo,
+    budget: Budget,
+    moment: Moment | None,
+    controls: Controls,
+    refused: list[GraphProblem] | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """`raw`, which is in UI format, as `api_format` says; and warnings."""
+    conversion = _Conversion(raw, info, budget, moment, controls)
     with carrying(conversion.warnings):
         graph = conversion.run()
         if conversion.refused and (refused is None or not graph):
@@ -89,8 +66,7 @@ def api_format(
             raise _nothing_to_run()
     if refused is not None:
         refused.extend(conversion.refused)
-    spelled, notes = as_listed(graph, info)
-    return spelled, counted([*notes, *conversion.warnings], MAX_WARNINGS)
+    return graph, conversion.warnings
 
 
 def _nothing_to_run() -> InvalidGraph:
@@ -101,20 +77,6 @@ def _nothing_to_run() -> InvalidGraph:
         problems=[ui_problem(message)],
         code=ErrorCode.GRAPH_UI_FORMAT,
     )
-
-
-def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
-    """With a title for each node whose class the engine replaces: without one it answers a bare 500."""
-    bare = {
-        key: {**node, "_meta": {"title": node["class_type"]}}
-        for key, node in graph.items()
-        if info.replaced
-        and isinstance(node, Mapping)
-        and isinstance(node.get("class_type"), str)
-        and node["class_type"] in info.replaced
-        and not isinstance(node.get("_meta"), Mapping)
-    }
-    return {**graph, **bare} if bare else graph
 
 
 class _Conversion:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph, readable
 from comfy_mcp.domain.graph import MAX_PROBLEMS
+from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.ui_format import BYPASSED, MAX_LEVELS, MUTED, UiGraph, UiNode, UiWorkflow
 
 MAX_NODES = 20_000
@@ -31,6 +32,11 @@ NOTES = frozenset({"Note", "MarkdownNote"})
 
 MAX_STEPS = 2_000_000
 """Most sockets that are looked at while the links of one workflow are followed."""
+
+
+Controls = dict[tuple[NodeId, str], list[tuple[NodeId, str]]]
+"""By the control that a subgraph's node shows (its id, the name): the inputs in API format that it sets. The
+name of one that is shown without an input of the subgraph has the id of the node inside before it."""
 
 
 class OverBudget(Exception):

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 import click
 import pytest
 
 from comfy_mcp import __version__
-from comfy_mcp.cli import options
+from comfy_mcp.cli import app, options
 from comfy_mcp.cli.app import cli
 from comfy_mcp.cli.exits import BY_ERROR, MEANINGS, ExitCode, exit_code_of, exit_code_of_status
 from comfy_mcp.cli.output import COMMAND_OF
@@ -18,12 +19,13 @@ from comfy_mcp.operations import shapes
 from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.operations.shapes.webhooks import DeliveryStateName, WebhookEventName
 from tests.cli.conftest import ROOT, Shell
+from tests.support.commands import every_command
 
 COMMANDS = {
-    **{name: command for name, command in cli.commands.items() if not isinstance(command, click.Group)},
+    **{name: command for name, command in every_command().items() if not isinstance(command, click.Group)},
     **{
         f"{name} {sub}": command
-        for name, group in cli.commands.items()
+        for name, group in every_command().items()
         if isinstance(group, click.Group)
         for sub, command in group.commands.items()
     },
@@ -36,6 +38,16 @@ def test_help_lists_every_exit_code_with_its_meaning(shell: Shell) -> None:
     text = " ".join(done.out.split())
     for code, meaning in MEANINGS.items():
         assert f"{int(code)} {meaning}" in text
+
+
+@pytest.mark.parametrize("module", app.COMMANDS)
+def test_a_module_of_commands_has_those_that_the_table_names(module: str) -> None:
+    found = import_module(f"comfy_mcp.cli.commands.{module}").COMMANDS
+    assert tuple(command.name for command in found) == app.COMMANDS[module]
+
+
+def test_what_is_no_command_is_refused(shell: Shell) -> None:
+    assert shell("no-such-command").code == 2
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -147,7 +159,11 @@ def test_help_and_version_load_nothing_heavy() -> None:
     )
     loaded = done.stdout
     assert "'comfy_mcp.cli.app'" in loaded
-    for name in ("pydantic", "aiohttp", "sqlalchemy", "mcp", "PIL", "structlog", "asyncio"):
+    assert "'comfy_mcp.cli.commands.jobs'" in loaded
+    for name in (
+        *("pydantic", "aiohttp", "sqlalchemy", "mcp", "PIL", "structlog", "asyncio"),
+        *(f"comfy_mcp.cli.commands.{name}" for name in app.COMMANDS if name != "jobs"),
+    ):
         assert f"'{name}'" not in loaded
 
 

@@ -23,6 +23,12 @@ def values(*line: str) -> list[str]:
     return [each.value for each in completed(*line) if each.type == "plain"]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer than who pressed the key waits."""
+    monkeypatch.setattr(completing, "LIMIT_S", 60.0)
+
+
 @pytest.fixture
 def poster(engine: EngineProcess, shell: Shell) -> Iterator[str]:
     """The name of a workflow that somebody saved in ComfyUI."""

@@ -22,6 +22,7 @@ import pytest
 
 from comfy_mcp import domain
 from comfy_mcp.domain import file_inputs, parameter_values
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.batches import require_other, seeds_of, with_new_seeds, with_seeds
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
@@ -34,7 +35,6 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.progress import Progress
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.ui_format import off_count
 from comfy_mcp.domain.ui_scopes import Budget, OverBudget
 

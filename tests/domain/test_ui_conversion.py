@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_mcp.domain import ui_scopes
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import ErrorCode, InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.widgets import Widget, widgets_of
 
 DATA = Path(__file__).parents[1] / "data" / "ui_format"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 
 CLASSES = {
     "Give": {"input": {"required": {}}, "output": ["VAE"]},

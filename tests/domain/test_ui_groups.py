@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_mcp.domain import ui_groups
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from tests.domain.ui_files import CLASSES, image, save
 
 BATCH = {

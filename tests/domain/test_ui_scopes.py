@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from comfy_mcp.domain import ui_scopes
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.ui_scopes import MAX_INPUTS, MAX_NODES, MAX_STEPS, MAX_TEXT, Budget, OverBudget
 
 WORK: dict[str, Callable[[Budget], None]] = {

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from tests.domain.test_ui_hosts import hosting
 from tests.domain.ui_files import converted, one
 

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain import ui_scopes
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import MAX_WARNINGS, InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from tests.domain.ui_files import CLASSES, converted, handing, image, one, save
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 
 IMAGE = {
     "input": {"required": {"width": ["INT", {"default": 512}], "height": ["INT", {"default": 512}]}},

@@ -27,12 +27,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 
 DATA = Path(__file__).parents[1] / "data" / "editor"
 VERSION, OLDER = "1.58.1", "1.32.9"

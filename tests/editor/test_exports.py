@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.widgets import Widget, widgets_of
 from tests.editor.nodes import image, node, save, workflow
 from tests.editor.record import PAGE, table

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from tests.editor.recorded import differences, load
 
 CASES = Path(__file__).parents[1] / "data" / "field_cases"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.ui_texts import Moment, Pick, read_prompt
 from tests.editor.recorded import VERSION, differences, load, node_list
 from tests.editor.texts import AT, asked

@@ -37,9 +37,10 @@ UNUSED = (
         "comfy_mcp.store.postgresql.connection",
     ),
     *("comfy_mcp.places.cloud.place", "comfy_mcp.places.cloud.http"),
+    *("comfy_mcp.domain.ui_conversion", "comfy_mcp.domain.saved_values", "comfy_mcp.domain.widgets"),
 )
 """What an agent's process needs once somebody asks for it: a picture, an upload, a service, PostgreSQL,
-metrics."""
+metrics, a workflow in the editor's format."""
 
 IDLE = """
 import asyncio, sys
