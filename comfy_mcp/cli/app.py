@@ -14,9 +14,7 @@ COMMANDS = {
     "engines": ("engines",),
     "jobs": ("run", "submit", "status", "graph", "wait", "cancel", "retry", "priority", "jobs"),
     "keys": ("keys",),
-    "library": (
-        *("find", "describe", "nodes", "check", "convert", "workflows", "queue", "models", "outputs"),
-    ),
+    "library": ("find", "describe", "nodes", "check", "convert", "workflows", "queue", "models", "outputs"),
     "servers": ("mcp", "serve", "engine", "doctor"),
     "webhooks": ("webhooks",),
 }
