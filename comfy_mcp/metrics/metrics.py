@@ -244,7 +244,7 @@ class Metrics:
         held: int,
         in_flight: Mapping[EngineId, int],
     ) -> None:
-        """Set the gauges of jobs; `queued` by lane. Lanes, priorities and engines that are not named count 0."""
+        """Set the gauges of jobs; `queued` by lane. Lanes, priorities and engines not named count 0."""
         self._made.queue_length.set(sum(queued.values()))
         for lane in (LOCAL, COMFY_API, SALAD):
             self._made.queued.labels(lane).set(queued.get(lane, 0))
