@@ -27,7 +27,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
 from comfy_mcp.domain.gpu import SLOWED, GpuDevice, GpuSample, GpuState
-from comfy_mcp.domain.ids import COMFY_API, LOCAL, SALAD, EngineId
+from comfy_mcp.domain.ids import CLOUDS, LOCAL, EngineId
 from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.domain.quotas import LIMITS, ClientUse
 from comfy_mcp.domain.vram import WaitReason
@@ -246,7 +246,7 @@ class Metrics:
     ) -> None:
         """Set the gauges of jobs; `queued` by lane. Lanes, priorities and engines not named count 0."""
         self._made.queue_length.set(sum(queued.values()))
-        for lane in (LOCAL, COMFY_API, SALAD):
+        for lane in (LOCAL, *CLOUDS):
             self._made.queued.labels(lane).set(queued.get(lane, 0))
         self._made.held.labels(WaitReason.VRAM.value).set(held)
         for priority in Priority:
