@@ -7,7 +7,7 @@ to faster engines, where these would have ended all of them before it would have
 job for which its GPU is too small to an engine that has the memory.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comfy_mcp.domain.ids import EngineId
@@ -90,6 +90,19 @@ class EngineNow:
         if self.memory is None or need is None:
             return None
         return need <= self.memory * (1 + SLACK) or speeds.knows(self.engine, job.shape)
+
+
+class Others(Iterable[EngineNow]):
+    """Engines that are looked for when somebody first asks for them."""
+
+    def __init__(self, find: Callable[[], Sequence[EngineNow]]) -> None:
+        self._find = find
+        self._found: Sequence[EngineNow] | None = None
+
+    def __iter__(self) -> Iterator[EngineNow]:
+        if self._found is None:
+            self._found = self._find()
+        return iter(self._found)
 
 
 @dataclass(slots=True)

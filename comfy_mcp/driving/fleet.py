@@ -6,7 +6,7 @@ nothing of the others takes what comes, as it does where it is alone.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import is_not
@@ -15,7 +15,7 @@ from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Speeds, Waiting, choose, takes_first
+from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Others, Speeds, Waiting, choose, takes_first
 
 MAX_KEYS = 4096
 """Kinds of needs that are remembered for an engine, and jobs that were passed over."""
@@ -93,11 +93,12 @@ class Fleet:
             return Choice(self, EngineNow(equipment=Equipment(engine=engine)), (), {}, takes_files)
         equipment = self._renew()
         me = self._engine_now(member, equipment[engine])
-        others = [
-            self._engine_now(other, equipment[each])
+        there = [
+            (equipment[each], other, tuple(other.runs.values()))
             for each, other in self._members.items()
             if each != engine and other.is_there()
         ]
+        others = Others(lambda: [self._engine_now(other, has, runs) for has, other, runs in there])
         return Choice(self, me, others, member.fit, takes_files)
 
     def best(
@@ -112,7 +113,7 @@ class Fleet:
         def end(engine: EngineId) -> tuple[bool, float]:
             member = fitting[engine]
             own = self.speeds.expect(engine, job.shape, warm=models <= member.loaded)
-            free = self._free_in_ms(engine, member) if member.runs else 0.0
+            free = self._free_in_ms(engine, member.runs.values()) if member.runs else 0.0
             return bool(member.runs), 0.0 if own is None or free is None else free + own
 
         able = [each for each in engines if each in fitting and self._is_free(each, fitting[each])]
@@ -130,7 +131,7 @@ class Fleet:
         self, me: EngineId, fitting: Mapping[EngineId, _Member], equipment: Mapping[EngineId, Equipment]
     ) -> Iterable[EngineNow]:
         """Found out where something depends on them."""
-        return _Lazily(
+        return Others(
             lambda: [
                 self._engine_now(member, equipment[each])
                 for each, member in fitting.items()
@@ -155,7 +156,9 @@ class Fleet:
 
     def _is_free(self, engine: EngineId, member: _Member) -> bool:
         """It is idle or about to be."""
-        free = self._free_in_ms(engine, member) if member.runs else 0.0
+        if not member.runs:
+            return True
+        free = self._free_in_ms(engine, member.runs.values())
         return free is not None and free <= AHEAD_MS
 
     def _fitting(self, job: Waiting, equipment: Mapping[EngineId, Equipment]) -> Mapping[EngineId, _Member]:
@@ -190,7 +193,7 @@ class Fleet:
     def free_in_s(self, engine: EngineId) -> float | None:
         """When its prompts are expected to have ended. None: nobody knows."""
         member = self._members.get(engine)
-        free = None if member is None else self._free_in_ms(engine, member)
+        free = None if member is None else self._free_in_ms(engine, member.runs.values())
         return None if free is None else free / 1000
 
     def _renew(self) -> Mapping[EngineId, Equipment]:
@@ -203,15 +206,18 @@ class Fleet:
                 member.fit = Bounded(MAX_KEYS)
         return equipment
 
-    def _engine_now(self, member: _Member, equipment: Equipment) -> EngineNow:
-        memory = member.memory()
+    def _engine_now(
+        self, member: _Member, equipment: Equipment, runs: Collection[_Run] | None = None
+    ) -> EngineNow:
+        """`runs`: those that count, if they are not what it runs now."""
+        runs, memory = member.runs.values() if runs is None else runs, member.memory()
         if not member.driven_here():
             return EngineNow(equipment=equipment, prompts=None, free_in_ms=None, memory=memory)
-        if member.runs:
+        if runs:
             return EngineNow(
                 equipment=equipment,
-                prompts=len(member.runs),
-                free_in_ms=self._free_in_ms(equipment.engine, member),
+                prompts=len(runs),
+                free_in_ms=self._free_in_ms(equipment.engine, runs),
                 loaded=member.loaded,
                 memory=memory,
             )
@@ -220,9 +226,9 @@ class Fleet:
             idle = member.idle = EngineNow(equipment=equipment, loaded=member.loaded, memory=memory)
         return idle
 
-    def _free_in_ms(self, engine: EngineId, member: _Member) -> float | None:
+    def _free_in_ms(self, engine: EngineId, runs: Iterable[_Run]) -> float | None:
         free = 0.0
-        for run in member.runs.values():
+        for run in runs:
             left = self._left_ms(engine, run)
             if left is None:
                 return None
@@ -292,14 +298,6 @@ class Fleet:
             member.loaded = frozenset()
 
 
-class _Lazily(Iterable[EngineNow]):
-    def __init__(self, find: Callable[[], Sequence[EngineNow]]) -> None:
-        self._find = find
-
-    def __iter__(self) -> Iterator[EngineNow]:
-        return iter(self._find())
-
-
 class Choice:
     """What one engine takes, by what was known when the claim began.
 
@@ -310,7 +308,7 @@ class Choice:
         self,
         fleet: Fleet,
         me: EngineNow,
-        others: Sequence[EngineNow],
+        others: Iterable[EngineNow],
         fit: dict[str, bool],
         takes_files: bool,
     ) -> None:
@@ -369,7 +367,7 @@ class Peek(Choice):
     """Finds out whether the engine, which sleeps, would take a job that no idle engine takes."""
 
     def __init__(
-        self, fleet: Fleet, me: EngineNow, others: Sequence[EngineNow], fit: dict[str, bool]
+        self, fleet: Fleet, me: EngineNow, others: Iterable[EngineNow], fit: dict[str, bool]
     ) -> None:
         super().__init__(fleet, me, others, fit, takes_files=True)
         self._only = self.alone

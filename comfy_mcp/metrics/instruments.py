@@ -85,6 +85,9 @@ class Instruments:
             "Attempts that ran out of memory; the engine freed some, the workflow is queued again.",
             ["engine"],
         )
+        self.queued = self._gauge(
+            "comfy_bridge_workflows_queued", "Workflows that are queued, by where they run.", ["lane"]
+        )
         self.waiting = self._gauge(
             "comfy_bridge_workflows_waiting", "Workflows that no engine has yet.", ["priority"]
         )

@@ -27,7 +27,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
 from comfy_mcp.domain.gpu import SLOWED, GpuDevice, GpuSample, GpuState
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import CLOUDS, LOCAL, EngineId
 from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.domain.quotas import LIMITS, ClientUse
 from comfy_mcp.domain.vram import WaitReason
@@ -239,13 +239,15 @@ class Metrics:
     def set_queue(
         self,
         *,
-        queued: int,
+        queued: Mapping[str, int],
         waiting: Mapping[Priority, int],
         held: int,
         in_flight: Mapping[EngineId, int],
     ) -> None:
-        """Set the gauges of jobs. Priorities and engines that are not named count 0."""
-        self._made.queue_length.set(queued)
+        """Set the gauges of jobs; `queued` by lane. Lanes, priorities and engines not named count 0."""
+        self._made.queue_length.set(sum(queued.values()))
+        for lane in (LOCAL, *CLOUDS):
+            self._made.queued.labels(lane).set(queued.get(lane, 0))
         self._made.held.labels(WaitReason.VRAM.value).set(held)
         for priority in Priority:
             self._made.waiting.labels(priority.value).set(waiting.get(priority, 0))

@@ -33,7 +33,7 @@ async def judged_by_engines(
     Raises InvalidGraph if no engine would run it, InvalidInput for a wish that no engine fulfils, and what
     `Checker.judge` raises.
     """
-    able = _wished(services, wish)
+    able = _wished(services, wish) if wish else None
     known = await services.engines.node_lists()
     engine, judged = await best_engine(services.checker, raw, text, known, client=client, able=able)
     if judged.report.may_be_stale:  # a node or a model may have come since
@@ -48,6 +48,7 @@ async def judged_by_engines(
         report = judged.report.without_doubts(await present(info, judged))
         judged = replace(judged, report=report)
     if (error := judged.error()) is not None:
+        able = services.engines.equipment() if able is None else able
         if len(able) != 1:
             engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
             error = _of_all(error, engine, judged, engines, services.engines.asleep)
@@ -92,7 +93,7 @@ def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
             f"There is no engine {wish.engine!r}.",
             next_step=f"Ask for one of {', '.join(everyone)}, or for none.",
         )
-    able = {engine: each for engine, each in everyone.items() if wish.allows(each)} if wish else everyone
+    able = {engine: each for engine, each in everyone.items() if wish.allows(each)}
     if everyone and not able:
         labels = sorted({label for each in everyone.values() for label in each.labels})
         raise InvalidInput(

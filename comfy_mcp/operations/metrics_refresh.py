@@ -23,7 +23,7 @@ UNREAD_S = 60.0
 """The same while nobody scrapes."""
 
 ASKED_PER_S = 25
-"""Engines. Of more than five seconds allow, each is asked as seldom as it takes."""
+"""Engines, of more than five seconds allow; but each is asked at least every half minute."""
 
 
 async def keep_gauges_fresh(services: Services, metrics: Metrics) -> None:
@@ -93,7 +93,7 @@ async def _again_and_again(services: Services, metrics: Metrics, source: str, re
     while True:
         await _guarded(services, metrics, source, refresh)
         engines = 0 if source == "store" else len(services.engines.pool)
-        await sleep(max(REFRESH_S, engines / ASKED_PER_S))
+        await sleep(max(REFRESH_S, min(engines / ASKED_PER_S, UNREAD_S / 2)))
         await metrics.wait_until_read(UNREAD_S)
 
 

@@ -1,5 +1,6 @@
 """How much waits and runs, for gauges: counts over the queue's and the attempts' partial indexes only."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,9 +10,14 @@ from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import IS_ACTIVE, IS_HELD, IS_QUEUED, attempts, func, jobs, select
 
 _WAITING = Statement(
-    select(jobs.c.priority, func.count().label("jobs"), func.count(jobs.c.prompt_id).label("claimed"))
+    select(
+        jobs.c.lane,
+        jobs.c.priority,
+        func.count().label("jobs"),
+        func.count(jobs.c.prompt_id).label("claimed"),
+    )
     .where(IS_QUEUED)
-    .group_by(jobs.c.priority)
+    .group_by(jobs.c.lane, jobs.c.priority)
 )
 _IN_FLIGHT = Statement(
     select(attempts.c.engine, func.count().label("jobs")).where(IS_ACTIVE).group_by(attempts.c.engine)
@@ -23,24 +29,23 @@ _HELD = Statement(select(func.count()).select_from(jobs).where(IS_HELD))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """`queued` counts the status; `waiting` those of them that no engine has; `held` those of these that are
-    passed over for want of memory; `in_flight` what an engine has."""
+    """`queued` counts the status by lane; `waiting` those of them that no engine has; `held` those of these
+    that are passed over for want of memory; `in_flight` what an engine has."""
 
-    queued: int
+    queued: Mapping[str, int]
     waiting: Mapping[Priority, int]
     in_flight: Mapping[EngineId, int]
     held: int
 
 
 def backlog(connection: Connection) -> Backlog:
-    by_rank = {row.priority: row for row in connection.execute(_WAITING)}
+    queued, waiting = Counter[str](), Counter[int]()
+    for row in connection.execute(_WAITING):
+        queued[row.lane] += row.jobs
+        waiting[row.priority] += row.jobs - row.claimed
     return Backlog(
-        queued=sum(row.jobs for row in by_rank.values()),
-        waiting={
-            priority: by_rank[priority.rank].jobs - by_rank[priority.rank].claimed
-            for priority in Priority
-            if priority.rank in by_rank
-        },
+        queued=queued,
+        waiting={each: waiting[each.rank] for each in Priority if each.rank in waiting},
         in_flight={EngineId(row.engine): row.jobs for row in connection.execute(_IN_FLIGHT)},
         held=connection.execute(_HELD).scalar() or 0,
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import EngineNow, Speeds, Waiting, choose, expected_end
+from comfy_mcp.domain.placing import EngineNow, Speeds, Waiting, choose, expected_end, takes_first
 from comfy_mcp.driving.fleet import Fleet
 
 T = TypeVar("T")
@@ -57,6 +57,18 @@ class Asked(Speeds):
 
     def least(self, shape: str | None) -> float:
         return 0.0
+
+
+def has_same_choice(fleet: Fleet, engine: EngineId, job: Waiting) -> bool:
+    """A claim of the engine says the same as with each of the others before it."""
+    speeds = Asked(fleet.speeds._paces, fleet.speeds._measured)
+    now = {each: fleet._engine_now(member, member.equipment()) for each, member in fleet._members.items()}
+    others = [now[each] for each, member in fleet._members.items() if each != engine and member.is_there()]
+    choice = fleet.chooser(engine)
+    return (choice.takes_first("1", job), choice.choose([("1", job)], more=False)) == (
+        takes_first(job, now[engine], others, speeds),
+        choose([job], now[engine], others, speeds, more=False),
+    )
 
 
 def walked(fleet: Fleet, able: Collection[EngineId], job: Waiting) -> EngineId | None:
@@ -108,6 +120,7 @@ def test_the_best_engine_is_that_of_a_walk_over_all(
             fleet.over(engine, prompt, completed=how == "ended")
     able = [engine for engine, (_, _, has_room, _) in zip(ENGINES, each, strict=True) if has_room]
     assert fleet.best(ENGINES, job, lambda engine: engine in able) == walked(fleet, able, job)
+    assert all(has_same_choice(fleet, engine, job) for engine in ENGINES)
     for shape in SHAPES:
         for engine in ENGINES:
             for warm in (True, False):

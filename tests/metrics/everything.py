@@ -34,7 +34,7 @@ def happened(metrics: Metrics) -> None:
     for seq, event in enumerate(happening, start=1):
         metrics.hear(StoredEvent(seq=seq, event=event))
     metrics.hear_engine(ENGINE, EngineConnected(sid="a"))
-    metrics.set_queue(queued=1, waiting={}, held=1, in_flight={ENGINE: 1})
+    metrics.set_queue(queued={"local": 1}, waiting={}, held=1, in_flight={ENGINE: 1})
     metrics.set_limits([])
     metrics.set_store_bytes({"database": 1, "wal": 1})
     metrics.set_spending(1.0, 2.0)

@@ -60,7 +60,10 @@ def test_both_texts_are_well_formed_and_say_the_same(metrics: Metrics) -> None:
 def test_the_queue_is_shown_by_priority_and_by_engine(log: Log) -> None:
     waiting = {Priority.HIGH: 3, Priority.LOW: 1}
     log.metrics.set_queue(
-        queued=5, waiting=waiting, held=2, in_flight={ENGINE: 2, ELSEWHERE: 4, EngineId("x"): 1}
+        queued={"local": 4, "salad": 1},
+        waiting=waiting,
+        held=2,
+        in_flight={ENGINE: 2, ELSEWHERE: 4, EngineId("x"): 1},
     )
     assert log.value("comfy_bridge_workflows_held", reason="vram") == 2
     assert log.value("comfyui_queue_length") == 5
@@ -70,8 +73,11 @@ def test_the_queue_is_shown_by_priority_and_by_engine(log: Log) -> None:
     assert shown == {"high": 3, "normal": 0, "low": 1}
     assert log.value("comfy_bridge_workflows_in_flight", engine=ENGINE) == 2
     assert log.value("comfy_bridge_workflows_in_flight", engine="other") == 5
-    log.metrics.set_queue(queued=0, waiting={}, held=0, in_flight={})
+    lanes = ("local", "salad", "comfy-api-v2")
+    assert [log.value("comfy_bridge_workflows_queued", lane=each) for each in lanes] == [4, 1, 0]
+    log.metrics.set_queue(queued={}, waiting={}, held=0, in_flight={})
     assert log.value("comfyui_queue_length") == 0
+    assert log.value("comfy_bridge_workflows_queued", lane="local") == 0
     assert log.value("comfy_bridge_workflows_waiting", priority="high") == 0
     assert log.value("comfy_bridge_workflows_in_flight", engine=ENGINE) == 0
     assert log.value("comfy_bridge_workflows_in_flight", engine="other") == 0

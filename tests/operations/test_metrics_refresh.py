@@ -196,8 +196,9 @@ async def test_for_nobody_each_is_asked_once_and_again_at_a_scrape(
         keeper.cancel()
 
 
+@pytest.mark.parametrize(("engines", "pause"), [(0, 0.001), (500, 20), (5_000, 30)])
 async def test_of_many_engines_each_is_asked_as_seldom_as_it_takes(
-    call_without_engine: Bench, monkeypatch: pytest.MonkeyPatch
+    call_without_engine: Bench, monkeypatch: pytest.MonkeyPatch, engines: int, pause: float
 ) -> None:
     """The store has no such pause."""
     pauses: list[float] = []
@@ -207,12 +208,13 @@ async def test_of_many_engines_each_is_asked_as_seldom_as_it_takes(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(metrics_refresh, "sleep", note)
+    monkeypatch.setattr(metrics_refresh, "UNREAD_S", 60.0)
     sources = Sources(
         backlog=Source(refuses),
         report=Source(refuses),
         sample=Source(refuses),
         list_jobs=Source(refuses),
-        pool=dict.fromkeys(map(EngineId, map(str, range(1_000)))),
+        pool=dict.fromkeys(map(EngineId, map(str, range(engines)))),
     )
     services = over(call_without_engine.services, sources)
     metrics_of(services).watch()
@@ -221,4 +223,4 @@ async def test_of_many_engines_each_is_asked_as_seldom_as_it_takes(
         while len(pauses) < len(metrics_refresh.SOURCES):
             await asyncio.sleep(0)
         keeper.cancel()
-    assert sorted(pauses) == [0.001, 40, 40]
+    assert sorted(pauses) == [0.001, pause, pause]

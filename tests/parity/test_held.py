@@ -25,6 +25,7 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
     vram = Vram(held=20)
     vram.play(monkeypatch)
     monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.05)
+    monkeypatch.setattr(metrics_refresh, "UNREAD_S", 0.05)
     monkeypatch.setattr(monitor, "SAMPLE_S", 0.05)
     async with open_house(tmp_path, vram_hold=True) as house, stream(house.sidecar) as socket:
         await house.sidecar.ended(await house.sidecar.submit(slow(steps=60)))

@@ -3,7 +3,7 @@
 import pytest
 
 from comfy_mcp.domain.events import Priority
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import LOCAL, SALAD, EngineId
 from comfy_mcp.store import Store
 from comfy_mcp.store.backlog import _HELD, _IN_FLIGHT, _WAITING, Backlog
 from comfy_mcp.store.connection import Connection
@@ -13,12 +13,12 @@ from tests.support.plans import plan_of
 MAX_QUEUED = 100
 
 
-async def add(store: Store, priority: Priority) -> None:
-    await store.add_job(queued_event(priority=priority), GRAPH, max_queued=MAX_QUEUED)
+async def add(store: Store, priority: Priority, lane: str = LOCAL) -> None:
+    await store.add_job(queued_event(priority=priority, lane=lane), GRAPH, max_queued=MAX_QUEUED)
 
 
 async def test_an_empty_store_has_no_backlog(store: Store) -> None:
-    assert await store.backlog() == Backlog(queued=0, waiting={}, in_flight={}, held=0)
+    assert await store.backlog() == Backlog(queued={}, waiting={}, in_flight={}, held=0)
 
 
 async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
@@ -35,9 +35,11 @@ async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
     assert second is not None
     assert third is not None
     await store.record(lease, first.job.id, [started(first.job)])
+    for priority in (Priority.HIGH, Priority.LOW):
+        await add(store, priority, SALAD)
     backlog = await store.backlog()
-    assert backlog.queued == 4
-    assert backlog.waiting == {Priority.HIGH: 0, Priority.NORMAL: 0, Priority.LOW: 2}
+    assert backlog.queued == {LOCAL: 4, SALAD: 2}
+    assert backlog.waiting == {Priority.HIGH: 1, Priority.NORMAL: 0, Priority.LOW: 3}
     assert backlog.in_flight == {EngineId("one"): 2, EngineId("two"): 1}
     await store.record(lease, first.job.id, [completed(first.job)])
     assert (await store.backlog()).in_flight == {EngineId("one"): 1, EngineId("two"): 1}
