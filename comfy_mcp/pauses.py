@@ -24,12 +24,12 @@ LOOK_S = 1.0
 CALM = 1
 """Young collections within LOOK_S, of 7,000 new objects each: more of them is a lot of work."""
 
-ENOUGH, PATIENT = 10, 80
-"""Young collections after which a full one is worth it, if the last one found garbage (Python's own value),
-and if it did not: half a million new objects. 1,000 clients that begin to listen are 51."""
+ENOUGH = 10
+"""Young collections after which a full one is worth it: Python's own value."""
 
-LITTLE = 700
-"""Garbage for each young collection, a tenth of its objects. What found less was not worth it."""
+PATIENT, MANY, LITTLE = 100, 100_000, 700
+"""The same where a full one walked MANY objects, which takes a while, and found LITTLE: less garbage for each
+young collection, a tenth of its objects. 1,000 clients that begin to listen are 51 young collections."""
 
 BUSY = 10
 """A process in which much happens all the time waits for this many times as many."""
@@ -66,14 +66,14 @@ class _Collector:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._before = _young()
-        self._enough = PATIENT
+        self._enough = ENOUGH
         self.next_look = loop.call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
         began, now = time.thread_time(), _young()  # the wall clock of a busy machine adds more
         due = is_due(now, now - self._before, self._enough)
         if due:
-            self._enough = enough_after(now, gc.collect())
+            self._enough = enough_after(now, gc.collect(), len(gc.get_objects()))
         rest_s = REST * (time.thread_time() - began) if due else 0.0
         self._before = _young()
         self.next_look = self._loop.call_later(max(LOOK_S, rest_s), self._look)
@@ -84,12 +84,13 @@ def is_due(young: int, lately: int, enough: int) -> bool:
     return young >= (enough if lately <= CALM else BUSY * enough)
 
 
-def enough_after(young: int, found: int) -> int:
-    """Young collections until the next full one, where one after `young` of them has `found` so much garbage.
+def enough_after(young: int, found: int, alive: int) -> int:
+    """Young collections until the next full one, where one after `young` of them has `found` so much garbage
+    and left so much `alive`.
 
     Clients that connect are many new objects, and none of them is garbage until they disconnect.
     """
-    return ENOUGH if found >= LITTLE * young else PATIENT
+    return PATIENT if found < LITTLE * young and alive >= MANY else ENOUGH
 
 
 def _young() -> int:

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from comfy_mcp import pauses
-from comfy_mcp.pauses import BUSY, CALM, ENOUGH, LITTLE, PATIENT, SWITCH_S, enough_after, is_due, short_pauses
+from comfy_mcp.pauses import (
+    BUSY,
+    CALM,
+    ENOUGH,
+    LITTLE,
+    MANY,
+    PATIENT,
+    SWITCH_S,
+    enough_after,
+    is_due,
+    short_pauses,
+)
 
 NEW_OBJECTS = 7_000
 """For each young collection: 700 for one of the very youngest, of which ten make one."""
@@ -26,9 +37,9 @@ def test_a_full_collection_waits_until_little_happens() -> None:
 
 
 def test_a_full_collection_that_found_little_is_followed_by_one_much_later() -> None:
-    assert enough_after(PATIENT, LITTLE * PATIENT) == ENOUGH
-    assert enough_after(PATIENT, LITTLE * PATIENT - 1) == PATIENT
-    assert enough_after(ENOUGH, 0) == PATIENT
+    assert enough_after(ENOUGH, LITTLE * ENOUGH - 1, MANY) == PATIENT
+    assert enough_after(ENOUGH, LITTLE * ENOUGH, MANY) == ENOUGH, "there was garbage"
+    assert enough_after(ENOUGH, 0, MANY - 1) == ENOUGH, "it was short"
 
 
 async def test_while_it_serves_no_full_collection_comes_by_itself() -> None:
@@ -47,7 +58,7 @@ async def test_while_it_serves_no_full_collection_comes_by_itself() -> None:
 
 async def test_what_is_garbage_is_collected_when_it_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "LOOK_S", 0.0)
-    monkeypatch.setattr(pauses, "PATIENT", 0)
+    monkeypatch.setattr(pauses, "ENOUGH", 0)
     collected = asyncio.Event()
 
     def heard(phase: str, info: dict[str, Any]) -> None:
@@ -74,17 +85,23 @@ async def test_connections_that_come_and_go_do_not_pile_up(monkeypatch: pytest.M
     """Those that were open long enough to be no young garbage."""
     monkeypatch.setattr(pauses, "LOOK_S", 0.0)
     monkeypatch.setattr(pauses, "REST", 0)
+    monkeypatch.setattr(pauses, "MANY", 0)
     alive: weakref.WeakSet[_Connection] = weakref.WeakSet()
     crowd, size, most = 50, 1_000, 0
     async with asyncio.timeout(120), short_pauses():
+        stays = [_Connection(size) for _ in range(200)]
+        await asyncio.sleep(0)  # a busy step
+        await asyncio.sleep(0)  # two calm ones: a collection finds nothing, and the next comes later
+        await asyncio.sleep(0)
         for _ in range(40):
             connections = [_Connection(size) for _ in range(crowd)]
             alive.update(connections)
             gc.collect(1)  # they are old now
-            await asyncio.sleep(0)  # a busy step
+            await asyncio.sleep(0)
             del connections
-            await asyncio.sleep(0)  # two calm ones
+            await asyncio.sleep(0)
             await asyncio.sleep(0)
             most = max(most, len(alive))
+    assert len(stays) == 200
     patient = PATIENT * NEW_OBJECTS // size
-    assert crowd < most <= patient + 2 * crowd, "of 2,000"
+    assert 2 * crowd < most <= patient + 2 * crowd, "of 2,000"
