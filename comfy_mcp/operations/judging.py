@@ -6,7 +6,7 @@ from dataclasses import replace
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged
-from comfy_mcp.domain.needs import Equipment, Wish
+from comfy_mcp.domain.needs import Equipment, Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.domain.ui_format import is_subgraph_id
@@ -55,6 +55,14 @@ async def judged_by_engines(
     needs = judged.needs.judged_by(info)
     needs = needs if needs.wish == wish else replace(needs, wish=wish)
     return info, judged if needs is judged.needs else replace(judged, needs=needs)
+
+
+def engines_for(services: Services, needs: Needs) -> list[EngineId]:
+    """Of several engines those that are known to have what a workflow needs, and are as it asks."""
+    if not services.engines.several:
+        return []
+    engines = services.engines.equipment().values()
+    return [each.engine for each in engines if each.nodes is not None and needs.met_by(each)]
 
 
 def with_names(engines: Callable[[], Mapping[EngineId, Equipment]], params: SubmitParams) -> SubmitParams:

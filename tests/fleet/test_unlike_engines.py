@@ -69,6 +69,10 @@ async def test_of_five_unlike_engines_each_gets_what_it_can_run(open_fleet: Open
 
     async with open_fleet(**FIVE) as fleet:
         await fleet.connected()
+        for graph, wish, able in kinds():
+            checked = await fleet("submit_workflow", workflow=graph, dry_run=True, **wish)
+            assert set(checked.engines) == able
+        assert checked.text().startswith("It would run on plain (2 nodes).")
         jobs = [
             ((await fleet("submit_workflow", workflow=graph, **wish)).workflow_id, able)
             for _ in range(6)
