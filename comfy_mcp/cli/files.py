@@ -118,7 +118,7 @@ async def check(
                 document = result.model_dump(mode="json", exclude={"graph", "next_step"}, context=IN_COMMANDS)
                 found.append({"file": file, **document})
                 if not output.as_json:
-                    output.result({}, [f"{file}: would run ({result.counted})"])
+                    output.result({}, [f"{file}: {result.verdict}"])
     if output.as_json:
         output.result({"files": found}, ())
     return worst

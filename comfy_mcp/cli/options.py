@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from comfy_mcp.domain.ids import AUTO, CLOUDS, LOCAL
 from comfy_mcp.operations.dates import ms_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -169,6 +170,21 @@ labels = click.option(
     multiple=True,
     help="Run it on an engine that has this label; repeatable.",
 )
+not_on = click.option(
+    "--not-on",
+    "not_on",
+    metavar="ENGINE",
+    multiple=True,
+    help="Do not run it on this engine; repeatable.",
+    shell_complete=completed("engines"),
+)
+gpu = click.option(
+    "--gpu",
+    type=click.Choice([LOCAL, *sorted(CLOUDS), AUTO]),
+    default=LOCAL,
+    show_default=True,
+    help="Where it runs: on your engines, at a service, or at a service while yours are busy.",
+)
 webhook = click.option(
     "--webhook",
     metavar="URL",
@@ -264,8 +280,8 @@ def asked(command: F) -> F:
     """What `run` and `submit` ask beside the workflow, in the order of --help."""
     for option in reversed(
         (
-            *(inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout),
-            *(webhook, submit_events),
+            *(inputs, variations, matrix, name, priority, engine, labels, not_on, gpu),
+            *(queue_timeout, run_timeout, webhook, submit_events),
         )
     ):
         command = option(command)

@@ -201,7 +201,8 @@ class Engines(EngineReports):
         a workflow is better not judged than by what a restart may change. The same object while they are the
         same.
 
-        `max_age_s` asks for fresher ones than the place keeps by itself.
+        `max_age_s` asks for fresher ones than the place keeps by itself, before a workflow is refused. Then
+        an engine's first list is waited for too: a ComfyUI with many node packs needs some seconds for it.
         """
         places = self.pool.all()
         given: dict[EngineId, ObjectInfo] = {}
@@ -221,10 +222,14 @@ class Engines(EngineReports):
         if now and None not in now.values():
             return self._listed({engine: info for engine, info in now.items() if info is not None})
         async with asyncio.TaskGroup() as group:
-            waiting = {group.create_task(ask(place)) for place in places}
+            asked = {group.create_task(ask(place)): place for place in places}
+            waiting = {*asked}
             while waiting:
+                awaited = max_age_s is not None and any(asked[task].known_nodes is None for task in waiting)
                 done, waiting = await asyncio.wait(
-                    waiting, timeout=OTHERS_S if given else None, return_when=asyncio.FIRST_COMPLETED
+                    waiting,
+                    timeout=OTHERS_S if given and not awaited else None,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
                     break

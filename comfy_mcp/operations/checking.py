@@ -30,14 +30,15 @@ from comfy_mcp.settings import Settings
 
 
 def dry_run_result(
-    graph: Graph, report: GraphReport, file: object, warnings: tuple[str, ...]
+    graph: Graph, report: GraphReport, file: object, warnings: tuple[str, ...], engines: Sequence[str] = ()
 ) -> DryRunResult:
-    """`file`: what `graph` was made from."""
+    """`file`: what `graph` was made from. `engines`: where it would run."""
     return DryRunResult(
         status="not_queued",
         node_count=len(graph.nodes),
         run_count=len(report.needed),
         off_count=off_count(unwrapped(file)) if isinstance(file, Mapping) else 0,
+        engines=list(engines),
         warnings=list(warnings),
         **faults_of([report]),
         graph=dict(graph.raw),

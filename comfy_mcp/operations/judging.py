@@ -6,7 +6,7 @@ from dataclasses import replace
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged
-from comfy_mcp.domain.needs import Equipment, Wish
+from comfy_mcp.domain.needs import Equipment, Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.domain.ui_format import is_subgraph_id
@@ -38,7 +38,7 @@ async def judged_by_engines(
     engine, judged = await best_engine(services.checker, raw, text, known, client=client, able=able)
     if judged.report.may_be_stale:  # a node or a model may have come since
         fresh = await services.engines.node_lists(max_age_s=FRESH_S)
-        if any(fresh.get(each) is not info for each, info in known.items()):
+        if any(known.get(each) is not info for each, info in fresh.items()) or len(fresh) != len(known):
             known = fresh
             engine, judged = await best_engine(services.checker, raw, text, known, client=client, able=able)
     if judged.report.may_be_stale and engine is not None and (old := services.engines.old_list(engine)):
@@ -52,10 +52,18 @@ async def judged_by_engines(
         if len(able) != 1:
             engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
             error = _of_all(error, engine, judged, engines, services.engines.asleep)
-        raise _refused(error, judged, known, able, services.engines.asleep)
+        raise _refused(error, judged, known, able)
     needs = judged.needs.judged_by(info)
     needs = needs if needs.wish == wish else replace(needs, wish=wish)
     return info, judged if needs is judged.needs else replace(judged, needs=needs)
+
+
+def engines_for(services: Services, needs: Needs) -> list[EngineId]:
+    """Of several engines those that are known to have what a workflow needs, and are as it asks."""
+    if not services.engines.several:
+        return []
+    engines = services.engines.equipment().values()
+    return [each.engine for each in engines if each.nodes is not None and needs.met_by(each)]
 
 
 def with_names(engines: Callable[[], Mapping[EngineId, Equipment]], params: SubmitParams) -> SubmitParams:
@@ -114,18 +122,18 @@ def _refused(
     judged: Judged,
     known: Mapping[EngineId, ObjectInfo],
     able: Collection[EngineId],
-    asleep: Collection[EngineId],
 ) -> InvalidGraph:
-    """The error, with engines that have what is missing and were not asked for, or sleep and may have it."""
+    """The error, with engines that have what is missing and were not asked for, or of which nobody knows."""
     missing = judged.report.missing
     have = [each for each, info in known.items() if each not in able and missing.is_in(info)]
-    unknown = [each for each in able if each in asleep and each not in known]
+    unknown = [each for each in able if each not in known]
     if missing.subgraphs or not missing or not (have or unknown):
         return error
     if have:
         way = f"Engines that have it: {', '.join(have[:NAMED])}. Ask for one of them, or for none."
     else:
-        way = f"Engines that sleep may have it: {', '.join(unknown[:NAMED])}. If one has, ask for that one."
+        names = ", ".join(unknown[:NAMED])
+        way = f"Engines that sleep or do not answer may have it: {names}. If one has, ask for that one."
     return InvalidGraph(
         error.message,
         next_step=f"{way} {error.next_step}",

@@ -33,7 +33,7 @@ from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import doubted_files, with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
 from comfy_mcp.operations.json_texts import as_json
-from comfy_mcp.operations.judging import judged_by_engines, with_names
+from comfy_mcp.operations.judging import engines_for, judged_by_engines, with_names
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.priorities import require_high
@@ -72,12 +72,13 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     auto = params.gpu == AUTO
     make = partial(_made, context, given, params, wanted if varied else (), save_to)
     made = await make(LOCAL if auto else params.gpu)
-    checked, _, warnings, _ = made[0]
+    checked, needs, warnings, _ = made[0]
     after = await parents_of(context, params)
     if params.dry_run:
         if params.gpu == LOCAL and not checked.by_engine:
             raise not_checked(services, _wish(params).engine)
-        return dry_run_result(checked.graph, checked.report, given.raw, warnings)
+        able = engines_for(services, needs) if params.gpu in {LOCAL, AUTO} else ()
+        return dry_run_result(checked.graph, checked.report, given.raw, warnings, able)
     use = await idempotency_of(
         context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
     )

@@ -183,7 +183,7 @@ def own(lease: Lease) -> dict[str, Any]:
 
 def lost(lease: Lease) -> Fenced:
     return Fenced(
-        f"This process no longer drives the engine {lease.engine}.",
+        f"This process no longer holds the lease of {lease.engine}.",
         next_step="Nothing to do: another process has taken over its jobs.",
         details={"engine": lease.engine, "fence": lease.fence},
     )

@@ -13,6 +13,11 @@ from tests.cli.conftest import NOBODY, EngineProcess, Shell, graph, written
 from tests.support.graphs import picture
 
 
+@pytest.fixture(autouse=True)
+def _a_busy_machine_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completing, "LIMIT_S", 60.0)
+
+
 def completed(*line: str) -> list[CompletionItem]:
     """What is offered for the last word of the line."""
     *words, begun = line

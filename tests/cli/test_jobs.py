@@ -374,5 +374,9 @@ def test_run_and_submit_say_where_a_workflow_may_run(shell: Shell, tmp_path: Pat
     refused = shell("submit", file, "--label", "big", "--label", "quiet", "--json")
     assert refused.code == 2
     assert "Labels: none" in refused.json["nextStep"]
+    refused = shell(
+        "submit", file, "--not-on", "nowhere", "--not-on", "127.0.0.1", "--gpu", "salad", "--json"
+    )
+    assert (refused.code, refused.json["error"]) == (2, "lane_unavailable")
     varied = shell("submit", file, "--variations", "2", "--json")
     assert "no seed to vary" in varied.json["message"]

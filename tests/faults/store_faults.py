@@ -66,7 +66,8 @@ async def _in_mood(stage: Stage, mood: Mood) -> None:
 
 
 async def clock_jumps(stage: Stage) -> None:
-    """An hour ahead or back, for every bridge at once; now and then a bridge dies meanwhile."""
+    """An hour ahead or back; now and then a bridge dies meanwhile. With PostgreSQL, which has a clock of its
+    own, that is the clock of every second bridge, as if each were on another machine."""
     assert stage.world.clock is not None
     for _ in range(stage.rng.randint(1, 2)):
         await stage.pause(0.1, 0.6)

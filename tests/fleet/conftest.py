@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,36 +73,38 @@ Open = Callable[..., AbstractAsyncContextManager[Fleet]]
 
 @pytest.fixture
 def open_fleet(tmp_path: Path) -> Open:
-    """`open_fleet(a={"without": …}, b={"models": […]}, …)`: engines by name, each with its own options."""
+    return partial(fleet_of, tmp_path)
 
-    @asynccontextmanager
-    async def open_it(
-        settings: dict[str, Any] | None = None, **options: dict[str, Any]
-    ) -> AsyncIterator[Fleet]:
-        async with contextlib.AsyncExitStack() as stack:
-            engines, file = {}, ""
-            for name, given_options in options.items():
-                each = dict(given_options)
-                folder = tmp_path / name
-                checkpoints = folder / "models" / "checkpoints"
-                checkpoints.mkdir(parents=True, exist_ok=True)
-                for model in each.pop("models", ()):
-                    (checkpoints / model).write_bytes(b"model")
-                labels = each.pop("labels", [])
-                on_demand = each.pop("on_demand", False)
+
+@asynccontextmanager
+async def fleet_of(
+    tmp_path: Path, settings: dict[str, Any] | None = None, **options: dict[str, Any]
+) -> AsyncIterator[Fleet]:
+    """`a={"without": …}, b={"models": […]}, …`: engines by name, each with its own options. With `url` it is
+    there already."""
+    async with contextlib.AsyncExitStack() as stack:
+        engines, file = {}, ""
+        for name, given_options in options.items():
+            each = dict(given_options)
+            folder = tmp_path / name
+            checkpoints = folder / "models" / "checkpoints"
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            for model in each.pop("models", ()):
+                (checkpoints / model).write_bytes(b"model")
+            labels = each.pop("labels", [])
+            on_demand = each.pop("on_demand", False)
+            if (url := each.pop("url", None)) is None:
                 engines[name] = await stack.enter_async_context(
                     EmbeddedEngine(EngineConfig(base_directory=folder, **each))
                 )
-                file += f'[{name}]\nurl = "{engines[name].url}"\nlabels = {labels!r}\n'
-                file += "on_demand = true\n" if on_demand else ""
-            (tmp_path / "engines.toml").write_text(file, encoding="utf-8")
-            given = load_settings(
-                engines_file=tmp_path / "engines.toml",
-                state_dir=tmp_path / "state",
-                **(settings or {}),
-            )
-            services = await stack.enter_async_context(open_runtime(given))
-            yield Fleet(services, engines, tmp_path / "engines.toml")
-            await check_store(services.store)
-
-    return open_it
+            file += f'[{name}]\nurl = "{url or engines[name].url}"\nlabels = {labels!r}\n'
+            file += "on_demand = true\n" if on_demand else ""
+        (tmp_path / "engines.toml").write_text(file, encoding="utf-8")
+        given = load_settings(
+            engines_file=tmp_path / "engines.toml",
+            state_dir=tmp_path / "state",
+            **(settings or {}),
+        )
+        services = await stack.enter_async_context(open_runtime(given))
+        yield Fleet(services, engines, tmp_path / "engines.toml")
+        await check_store(services.store)

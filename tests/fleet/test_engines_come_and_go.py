@@ -17,7 +17,7 @@ def entry(fleet: Fleet, name: str, more: str = "") -> str:
 
 async def until_problem(fleet: Fleet, *, there: bool) -> list[str]:
     while True:
-        problems = [each for each in (await fleet("system_status")).problems if "file of engines" in each]
+        problems = [each for each in (await fleet("system_status")).problems if "engines of before" in each]
         if bool(problems) is there:
             return problems
 
@@ -133,7 +133,7 @@ async def test_the_health_of_each_engine_is_shown(open_fleet: Open) -> None:
     [
         ({"engine": "a", "url": "http://127.0.0.1:9"}, "already"),
         ({"engine": "c", "url": "{a}/"}, "a and c have the same address"),
-        ({"engine": "c", "url": "ftp://nowhere"}, "not the URL"),
+        ({"engine": "c", "url": "ftp://nowhere"}, "of the engine c can.t be used"),
         ({"engine": "c", "url": "http://127.0.0.1:9", "headers": {"a b": "c"}}, "header"),
         ({"engine": "c", "url": "http://127.0.0.1:9", "labels": ["a b"]}, "labels"),
     ],

@@ -1,13 +1,20 @@
 """A workflow is converted, described and checked by the engine that fits; searches go over all."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.node_lists import NodeLists
+from comfy_mcp.driving import engines
+from comfy_mcp.places.comfyui import node_list
 from tests.fleet.conftest import Open
 from tests.fleet.test_unlike_engines import RARE, with_model
+from tests.support.fake_engine import FakeEngine
 from tests.support.graphs import picture, slow
 
 PLAIN_FIRST: dict[str, Any] = {"plain": {"without": RARE}, "rare": {}}
@@ -97,3 +104,32 @@ async def test_a_file_in_one_engine_s_folder_is_read_on_any(
         for engine in ("b", "a"):
             ended = await fleet.run(reading("photo.png"), engine=engine)
             assert (ended.status, ended.engine) == ("completed", engine), ended.error
+
+
+async def test_no_graph_is_refused_before_every_engine_has_given_a_list(
+    open_fleet: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ComfyUI with many node packs needs some seconds for its first."""
+    monkeypatch.setattr(engines, "OTHERS_S", 0.0)
+    monkeypatch.setattr(node_list, "FIRST_LIST_S", 60.0)
+    go_on = asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        return web.json_response({"Rare": {"input": {"required": {}}, "output_node": True}})
+
+    async with FakeEngine() as late, open_fleet(a={}, late={"url": late.url}) as fleet:
+        late.answers["GET /object_info"] = slow
+        await fleet.services.engines.pool[EngineId("a")].nodes()
+        look = fleet.services.engines.node_lists
+
+        async def looked(*, max_age_s: float | None = None) -> NodeLists:
+            if max_age_s is not None:
+                go_on.set()
+            return await look(max_age_s=max_age_s)
+
+        monkeypatch.setattr(fleet.services.engines, "node_lists", looked)
+        graph = {"1": {"class_type": "Rare", "inputs": {}}}
+        checked = await fleet("submit_workflow", workflow=graph, dry_run=True)
+        assert checked.node_count == 1
+        assert go_on.is_set()

@@ -25,6 +25,12 @@ def with_model(model: str, *, step_ms: int = 10, load_ms: int = 0) -> dict[str, 
     return graph
 
 
+def inverted(graph: dict[str, Any]) -> dict[str, Any]:
+    graph["3"] = {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}
+    graph["2"]["inputs"]["images"] = ["3", 0]
+    return graph
+
+
 @pytest.mark.parametrize("rare_first", [True, False])
 async def test_a_graph_runs_where_its_classes_are(open_fleet: Open, rare_first: bool) -> None:
     options: dict[str, Any] = {"plain": {"without": RARE}, "rare": {}}
@@ -38,6 +44,46 @@ async def test_a_graph_runs_where_its_classes_are(open_fleet: Open, rare_first: 
         assert (await fleet.run(picture())).status == "completed"
 
 
+INVERT = frozenset({"ImageInvert"})
+FIVE: dict[str, dict[str, Any]] = {
+    "plain": {"without": RARE | {"BridgeModelImage"}},
+    "slow": {"without": INVERT},
+    "model": {"without": INVERT, "models": ["a.safetensors"], "speed": 2.0},
+    "fast": {"without": frozenset({"BridgeModelImage"}), "speed": 8.0},
+    "both": {"models": ["a.safetensors", "b.safetensors"], "labels": ["eu"], "speed": 2.0},
+}
+
+
+async def test_of_five_unlike_engines_each_gets_what_it_can_run(open_fleet: Open) -> None:
+    def kinds() -> list[tuple[dict[str, Any], dict[str, Any], set[str]]]:
+        return [
+            (picture(), {}, {*FIVE}),
+            (slow(steps=4, step_ms=50), {}, {*FIVE} - {"plain"}),
+            (slow(steps=4, step_ms=50), {"not_on": ["fast", "slow"]}, {"model", "both"}),
+            (with_model("a.safetensors", load_ms=100), {}, {"model", "both"}),
+            (with_model("b.safetensors", load_ms=100), {}, {"both"}),
+            (inverted(slow(steps=4, step_ms=50)), {}, {"fast", "both"}),
+            (picture(), {"labels": ["eu"]}, {"both"}),
+            (picture(), {"engine": "plain"}, {"plain"}),
+        ]
+
+    async with open_fleet(**FIVE) as fleet:
+        await fleet.connected()
+        for graph, wish, able in kinds():
+            checked = await fleet("submit_workflow", workflow=graph, dry_run=True, **wish)
+            assert set(checked.engines) == able
+        assert checked.text().startswith("It would run on plain (2 nodes).")
+        jobs = [
+            ((await fleet("submit_workflow", workflow=graph, **wish)).workflow_id, able)
+            for _ in range(6)
+            for graph, wish, able in kinds()
+        ]
+        for job, able in jobs:
+            ended = await fleet.end(job)
+            assert (ended.status, ended.attempt) == ("completed", 1)
+            assert ended.engine in able
+
+
 @pytest.mark.parametrize("first", ["a", "b"])
 async def test_a_graph_runs_where_its_model_file_is(open_fleet: Open, first: str) -> None:
     names = [first, *({"a", "b"} - {first})]
@@ -48,12 +94,9 @@ async def test_a_graph_runs_where_its_model_file_is(open_fleet: Open, first: str
 
 
 async def test_a_graph_that_no_engine_can_run_is_refused_with_what_each_lacks(open_fleet: Open) -> None:
-    async with open_fleet(a={"without": RARE}, b={"without": frozenset({"ImageInvert"})}) as fleet:
-        graph = slow(steps=1)
-        graph["3"] = {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}
-        graph["2"]["inputs"]["images"] = ["3", 0]
+    async with open_fleet(a={"without": RARE}, b={"without": INVERT}) as fleet:
         with pytest.raises(InvalidGraph) as refused:
-            await fleet("submit_workflow", workflow=graph)
+            await fleet("submit_workflow", workflow=inverted(slow(steps=1)))
         assert "Engine a: The workflow can't run: this engine lacks 1 class: BridgeSlowImage" in str(
             refused.value
         )

@@ -119,6 +119,11 @@ async def test_a_list_that_may_be_old_is_asked_for_again() -> None:
     fresh = {A: nodes("m.ckpt")}
     info, result, _ = await judged(Engines({A: nodes()}, fresh))
     assert (info, result.report.runnable) == (fresh[A], True)
+    old = nodes()
+    info, result, _ = await judged(Engines({A: old, B: None}, {A: old, B: fresh[A]}))  # the first of B
+    assert (info, result.report.runnable) == (fresh[A], True)
+    with pytest.raises(InvalidGraph, match="Engine b does not answer"):
+        await judged(Engines({A: old, B: old}, {A: old}))
 
 
 async def test_a_list_that_nobody_confirms_says_how_old_it_is() -> None:
@@ -163,14 +168,14 @@ async def test_what_the_asked_engine_lacks_another_may_have(graph: object, has: 
     assert error.value.next_step.startswith(f"{way}Install" if "Send" in str(graph) else f"{way}Put")
 
 
-async def test_an_engine_that_sleeps_may_have_what_the_others_lack() -> None:
+async def test_an_engine_whose_list_is_not_known_may_have_what_the_others_lack() -> None:
     engines = Engines({A: nodes(), B: None, EngineId("c"): None})
     engines.asleep = {B}
     with pytest.raises(InvalidGraph) as error:
         await judged(engines)
     assert "Engine b sleeps. Engine c does not answer." in error.value.message
     assert error.value.next_step.startswith(
-        "Engines that sleep may have it: b. If one has, ask for that one. Put"
+        "Engines that sleep or do not answer may have it: b, c. If one has, ask for that one. Put"
     )
     _, result, _ = await judged(engines, wish=Wish(engine=B))
     assert result.report.runnable

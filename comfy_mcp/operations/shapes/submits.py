@@ -66,26 +66,28 @@ class DryRunResult(CheckedResult):
     """A submit that only checks. `graph` is what the engine would get, in API format.
 
     Of its `node_count` nodes `run_count` run: what an output needs that has no fault. `off_count` more of the
-    file in UI format are muted or bypassed."""
+    file in UI format are muted or bypassed. `engines`: of several, those that have all that it needs."""
 
     status: Literal["not_queued"]
     node_count: int
     run_count: int
     off_count: int = 0
+    engines: list[str] = Field(default_factory=list)
     warnings: list[Text] = Field(default_factory=list)
     graph: dict[str, Any]
     next_step: NextStep | None = None
 
     def text(self) -> str:
         warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
-        return f"It would run ({self.counted}). Nothing was queued. {self.next_step or ''}{warned}"
+        return f"It {self.verdict}. Nothing was queued. {self.next_step or ''}{warned}"
 
     @property
-    def counted(self) -> str:
-        """How many nodes run, and how many do not."""
+    def verdict(self) -> str:
+        """Where it would run, how many nodes run, and how many do not."""
+        on = f" on {', '.join(self.engines)}" if self.engines else ""
         of = "" if self.run_count == self.node_count else f"{self.run_count} of "
         off = f"; {self.off_count} more muted or bypassed" if self.off_count else ""
-        return f"{of}{self.node_count} node{'' if self.node_count == 1 else 's'}{off}"
+        return f"would run{on} ({of}{self.node_count} node{'' if self.node_count == 1 else 's'}{off})"
 
 
 class ConvertResult(Result):

@@ -8,10 +8,11 @@ from comfy_mcp.domain.errors import EngineFault, EngineUnreachable
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.patience import Patience
-from comfy_mcp.places.protocol import ASK_S
+from comfy_mcp.places.protocol import ASK_S, NotAnswered
 
 FIRST_LIST_S = 6.0
-"""An engine that said something within this time may say nothing for as long before its first node list."""
+"""An engine that said something within this time may say nothing for as long before its first node list. So
+may any, before a workflow is refused of which it may have the nodes."""
 
 NODES_FRESH_S = 300.0
 """How long a node list is used. A workflow that does not fit it is checked with a fresh one."""
@@ -65,7 +66,8 @@ class NodeList:
 
     async def read(self, *, max_age_s: float | None = None) -> ObjectInfo:
         """At most `max_age_s` old (default: NODES_FRESH_S). Raises EngineFault."""
-        if self.fault is not None and self._clock() < self._down_until:
+        slow = isinstance(self.fault, NotAnswered) and self._is_awaited(max_age_s)
+        if self.fault is not None and self._clock() < self._down_until and not slow:
             raise self.fault
         try:
             raw = await self.raw(max_age_s=max_age_s)
@@ -80,14 +82,19 @@ class NodeList:
 
     async def raw(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
         """GET /object_info, at most `max_age_s` old (default: NODES_FRESH_S), or the next reconnect."""
-        max_age_s = NODES_FRESH_S if max_age_s is None else max_age_s
-        if self._raw is not None and self._clock() - self._raw_at < max_age_s:
+        limit_s = NODES_FRESH_S if max_age_s is None else max_age_s
+        if self._raw is not None and self._clock() - self._raw_at < limit_s:
             return self._raw
         key = "object_info", self._connections
         # ComfyUI says nothing else while it writes its first list, for seconds with many custom nodes.
-        first = self._raw is None and self._client.transport.contact.heard_within(FIRST_LIST_S)
+        lives = self._is_awaited(max_age_s) or self._client.transport.contact.heard_within(FIRST_LIST_S)
+        first = self._raw is None and lives
         patience_s = FIRST_LIST_S if first else ASK_S
         return await self._patience.ask(key, self._ask, keep=False, patience_s=patience_s)
+
+    def _is_awaited(self, max_age_s: float | None) -> bool:
+        """Whoever asks for a fresh list is about to refuse a workflow, perhaps for want of this one."""
+        return max_age_s is not None and self.known is None
 
     async def _ask(self) -> Mapping[str, Any]:
         connections = self._connections

@@ -9,8 +9,10 @@ from aiohttp import web
 from comfy_mcp.domain.errors import EngineBadAnswer
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.ids import PromptId
+from comfy_mcp.places.comfyui import node_list
 from comfy_mcp.places.comfyui.node_list import NODES_FRESH_S
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
+from comfy_mcp.places.protocol import NotAnswered
 from tests.places.comfyui.conftest import Clock
 from tests.support.fake_engine import FakeEngine, html, in_turn, reply
 
@@ -92,6 +94,28 @@ async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
         assert await old == {"A": 1}
         assert await place.node_list.raw() == {"B": 2}
         running.cancel()
+
+
+async def test_before_a_workflow_is_refused_the_first_list_is_waited_for(
+    engine: FakeEngine, place: ComfyUIPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_list, "ASK_S", 0.0)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await go_on.wait()
+        return web.json_response({"A": {}})
+
+    engine.answers["GET /object_info"] = slow
+    for _ in range(2):
+        with pytest.raises(NotAnswered):
+            await place.nodes()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
+        patient = tasks.create_task(place.nodes(max_age_s=5.0))
+        await asked.wait()
+        go_on.set()
+    assert set(patient.result().classes) == {"A"}
 
 
 async def test_classes_that_the_engine_replaces_are_known(
