@@ -290,3 +290,13 @@ def test_others_are_looked_for_when_they_are_asked_for_and_once() -> None:
     assert not found
     assert list(others) == list(others)
     assert len(found) == 1
+
+
+def test_a_job_is_not_left_to_an_engine_that_has_refused_it() -> None:
+    speeds, first = Speeds(), replace(job("m"), key="k")
+    speeds.observe(A, str(first.shape), 8_000, warm=True)
+    speeds.observe(B, str(first.shape), 1_000, warm=True)
+    others = [engine(B)]
+    assert choose([first, first], engine(A), others, speeds, more=False) is None
+    refused = replace(first, refused_by=(B,))
+    assert choose([first, refused], engine(A), others, speeds, more=False) == 1
