@@ -14,6 +14,7 @@ from comfy_mcp.domain.placing import (
     MAX_SHAPES,
     PATIENCE_MS,
     EngineNow,
+    Others,
     Speeds,
     Waiting,
     choose,
@@ -263,3 +264,39 @@ def test_a_lack_says_what_it_is() -> None:
     lack = Lack(engine=A, classes=tuple("abcdefg"), files=("m.ckpt",), labels=("fast",))
     assert lack.sentence == "Engine a lacks node class a, b, c, d, e and 2 more; file m.ckpt; label fast."
     assert Lack(engine=A, other=True).sentence == "Engine a was not asked for."
+
+
+def test_no_engine_takes_less_than_the_least_that_is_known_once_each_has_run_such_a_job() -> None:
+    speeds, one, two = Speeds(), EngineId("one"), EngineId("two")
+    assert speeds.least("s") == 0
+    speeds.observe(one, "s", 2_000, warm=True)
+    assert speeds.least("s") == 2_000
+    speeds.observe(two, "s", 1_000, warm=False)
+    assert [speeds.least("s") for _ in range(2)] == [1_000, 1_000]
+    speeds.observe(two, "s", 500, warm=True)
+    assert speeds.least("s") == 500
+    speeds.observe(EngineId("three"), "t", 1, warm=True)  # how long that takes for the others is estimated
+    assert (speeds.least("s"), speeds.least("t"), speeds.least(None)) == (0, 0, 0)
+
+
+def test_others_are_looked_for_when_they_are_asked_for_and_once() -> None:
+    found = []
+
+    def find() -> list[EngineNow]:
+        found.append(1)
+        return [EngineNow(equipment=Equipment(engine=EngineId("one")))]
+
+    others = Others(find)
+    assert not found
+    assert list(others) == list(others)
+    assert len(found) == 1
+
+
+def test_a_job_is_not_left_to_an_engine_that_has_refused_it() -> None:
+    speeds, first = Speeds(), replace(job("m"), key="k")
+    speeds.observe(A, str(first.shape), 8_000, warm=True)
+    speeds.observe(B, str(first.shape), 1_000, warm=True)
+    others = [engine(B)]
+    assert choose([first, first], engine(A), others, speeds, more=False) is None
+    refused = replace(first, refused_by=(B,))
+    assert choose([first, refused], engine(A), others, speeds, more=False) == 1
