@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.daemon_threads import Apart
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.library import OutputData, outputs, path_guard
@@ -42,9 +43,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutputFil
         engines.append(EngineSettings(id=EngineId(name), url=url, ws_url=ws_url, outputs_dir=tmp_path / name))
     server = FakeServer(files={"output//a.png": b"http"})
     made = OutputFiles(
-        Settings(engine_urls=(), request_timeout_s=0.2), engines={each.id: server for each in engines}
+        Settings(engine_urls=(), request_timeout_s=LIMIT_S), engines={each.id: server for each in engines}
     )
     made.know(engines)
+    made._disks[tmp_path / "bad"] = Apart("outputs", limit_s=0.2)  # the good one has all the time
     yield made
     go_on.set()
 

@@ -103,7 +103,7 @@ async def test_a_body_that_does_not_end_is_no_answer(
         return await engine.hang(request)
 
     engine.answers["GET /queue"] = begun
-    limits = aiohttp.ClientTimeout(total=0.5)
+    limits = aiohttp.ClientTimeout(total=2.0)
     small = SmallRequests(session, engine.url, headers={}, timeout=limits, ssl=True)
     with pytest.raises(WireFault, match="does not end"):
         await small.ask("GET", "/queue", read=(200,), limit=1000)
