@@ -57,11 +57,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 UNWATCHED = (
     "tests/apps/",
+    "tests/domain/test_budgets.py::test_a_share_",
+    "tests/domain/test_budgets.py::test_no_line_",
+    "tests/domain/test_budgets.py::test_the_work_",
+    "tests/domain/test_budgets_any_file.py",
     "tests/faults/",
     "tests/live/",
     "tests/page/",
 )
-"""Tests whose run coverage doesn't watch: that would double their time, and others reach the same lines."""
+"""Tests that coverage doesn't watch: it would double their time, and others reach the same lines."""
 
 
 def coverage_of(config: pytest.Config) -> Any:
