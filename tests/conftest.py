@@ -75,11 +75,11 @@ def coverage_of(config: pytest.Config) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
-    """Coverage watches the package's import, but not the search for ten thousand tests. And no collection of
-    garbage looks at those, and at all that they have imported, again and again."""
-    coverage = coverage_of(session.config)
-    if coverage and coverage.started:
-        import_everything()
+    """Coverage watches the package's import, but not how ten thousand tests are found and handed out.
+    And no collection of garbage looks at those, and at all that they have imported, again and again."""
+    if coverage := coverage_of(session.config):
+        if coverage.started:  # not in the process that hands them out
+            import_everything()
         coverage.pause()
     gc.disable()
     try:
