@@ -3,13 +3,15 @@
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.fork_server import import_everything
 
 TEST_TOOL_SETTINGS = frozenset(
     {"COMFYUI_SRC", "COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_FETCH", "COMFY_BRIDGE_START_TIMEOUT"}
@@ -53,10 +55,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
 
 
-def pytest_collection_finish() -> None:
-    """No collection of garbage looks at ten thousand tests and all that they have imported again."""
-    gc.collect()
-    gc.freeze()
+UNWATCHED = (
+    "tests/apps/",
+    "tests/domain/test_budgets.py::test_a_share_",
+    "tests/domain/test_budgets.py::test_no_line_",
+    "tests/domain/test_budgets.py::test_the_work_",
+    "tests/domain/test_budgets_any_file.py",
+    "tests/faults/",
+    "tests/live/",
+    "tests/page/",
+)
+"""Tests that coverage doesn't watch: it would double their time, and others reach the same lines."""
+
+
+def coverage_of(config: pytest.Config) -> Any:
+    """pytest-cov's control of what is measured in this process, or None."""
+    return getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Coverage watches the package's import, but not how ten thousand tests are found and handed out.
+    And no collection of garbage looks at those, and at all that they have imported, again and again."""
+    if coverage := coverage_of(session.config):
+        if coverage.started:  # not in the process that hands them out
+            import_everything()
+        coverage.pause()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    coverage = coverage_of(item.config)
+    if coverage and coverage.started == item.nodeid.startswith(UNWATCHED):
+        (coverage.pause if coverage.started else coverage.resume)()
+    return (yield)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

@@ -317,8 +317,8 @@ def test_the_work_on_a_workflow_is_in_proportion_to_its_bytes(
 
 
 CPU_S_PER_BYTE, CPU_S = 1e-5, 0.5
-"""Several times of what the slowest family takes on a busy machine, with coverage. What is quadratic takes
-ten times as much and more."""
+"""Several times of what the slowest family takes on a busy machine. What is quadratic takes ten times as much
+and more."""
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
