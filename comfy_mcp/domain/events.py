@@ -5,8 +5,10 @@ EngineEvent is what a place reports from one engine; `driving` turns it into Job
 All times (`at`) are epoch milliseconds, given by the caller.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 from comfy_mcp.domain.catalog import OutputFile
@@ -26,7 +28,10 @@ class Priority(StrEnum):
     @property
     def rank(self) -> int:
         """Smaller runs first."""
-        return {"high": 0, "normal": 1, "low": 2}[self.value]
+        return _RANKS[self]
+
+
+_RANKS: Mapping[str, int] = MappingProxyType({"high": 0, "normal": 1, "low": 2})
 
 
 class FailureKind(StrEnum):

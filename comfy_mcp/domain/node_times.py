@@ -9,6 +9,7 @@ observed is not known: no other model's or size's duration stands for it.
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from comfy_mcp.domain.catalog import is_model_file
@@ -19,6 +20,9 @@ LOOKED_AT = 64
 
 WORKERS = 50
 """Nodes of a graph that get more than their class; the others count by that."""
+
+KINDS_KEPT = 1_024
+"""Classes of nodes whose kind is remembered."""
 
 MOST_LARGER = 1e4
 KEY_CHARS = 200
@@ -65,12 +69,9 @@ class NodeTimes:
 def times_of(graph: Graph) -> dict[str, NodeTimes]:
     """Of every node, by its id. Nodes of one class that does no steps share theirs."""
     found: dict[str, NodeTimes] = {}
-    kinds: dict[str, _Kind] = {}
     workers = 0
     for node in graph.nodes.values():
-        kind = kinds.get(node.class_type)
-        if kind is None:
-            kind = kinds[node.class_type] = _kind_of(node.class_type)
+        kind = _kind_of(node.class_type)
         if (kind.stepped or kind.sized) and workers < WORKERS:
             workers += 1
             found[node.id] = _of_worker(graph, node, stepped=kind.stepped)
@@ -79,9 +80,9 @@ def times_of(graph: Graph) -> dict[str, NodeTimes]:
     return found
 
 
-def keys_of(graph: Graph) -> set[str]:
-    """Under which anything is learnt of the graph's nodes."""
-    different = {id(each): each for each in times_of(graph).values()}
+def keys_of(times: Mapping[str, NodeTimes]) -> set[str]:
+    """Under which anything is learnt of the nodes of a graph."""
+    different = {id(each): each for each in times.values()}
     return {key for each in different.values() for key in each.keys}
 
 
@@ -94,6 +95,7 @@ class _Kind:
     plain: NodeTimes
 
 
+@lru_cache(KINDS_KEPT)
 def _kind_of(class_type: str) -> _Kind:
     kind = class_type.lower()
     return _Kind(

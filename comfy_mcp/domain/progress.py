@@ -32,7 +32,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.graph import Graph, Node
 from comfy_mcp.domain.ids import NodeId
-from comfy_mcp.domain.node_times import LEAST_MS, times_of
+from comfy_mcp.domain.node_times import LEAST_MS, NodeTimes, times_of
 
 CEILING: Final = 0.999
 """The highest fraction while the prompt runs."""
@@ -62,11 +62,13 @@ class Progress:
         durations: Mapping[str, float],
         *,
         started_at: int,
+        times: Mapping[str, NodeTimes] | None = None,
     ) -> None:
-        """`needed`: the nodes that count. `durations`: what past runs took, by the keys of node_times."""
+        """`needed`: the nodes that count. `durations`: what past runs took, by the keys of `times`, which are
+        `times_of` the graph."""
         self._graph = graph
         self._durations = durations
-        self._times = times_of(graph)
+        self._times = times_of(graph) if times is None else times
         nodes = [graph.nodes[node] for node in needed if node in graph.nodes]
         means = {
             node.id: max(durations[node.class_type], LEAST_MS)

@@ -13,7 +13,8 @@ class Alarm:
         self._rung = False
         self._sleeper: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._due = float("inf")
+        self.due = float("inf")
+        """The monotonic time that was asked for."""
 
     def ring(self) -> None:
         """Wake the sleeper now, or let its next sleep end at once."""
@@ -23,9 +24,9 @@ class Alarm:
 
     def by(self, due: float) -> None:
         """Ring at the monotonic time `due`, or earlier if an earlier one was asked for."""
-        if due < self._due:
+        if due < self.due:
             self.stop()
-            self._due = due
+            self.due = due
             delay = max(0.0, due - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._time_has_come)
 
@@ -42,8 +43,8 @@ class Alarm:
         """Forget the time that was asked for."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._due = None, float("inf")
+        self._timer, self.due = None, float("inf")
 
     def _time_has_come(self) -> None:
-        self._timer, self._due = None, float("inf")
+        self._timer, self.due = None, float("inf")
         self.ring()

@@ -37,10 +37,11 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.node_times import NodeTimes
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.checked import Checked
-from comfy_mcp.places.protocol import Picture
+from comfy_mcp.places.protocol import Picture, Runner
 
 START_DELAY_S = 0.025
 """The write of the start is delayed by this, to include what follows: a job of milliseconds then takes one
@@ -79,6 +80,7 @@ class Attempt:
         self,
         job: Job,
         checked: Checked,
+        times: Mapping[str, NodeTimes],
         durations: Mapping[str, float],
         *,
         heard_at: float,
@@ -86,8 +88,8 @@ class Attempt:
         on_start: Callable[[PromptId], None],
         stream_id: str | None = None,
     ) -> None:
-        """`on_start` is called at the start, unless another process saw it. `stream_id`: where the
-        engine sends the prompt's events."""
+        """`times`: what the durations of the graph's nodes depend on. `on_start` is called at the start,
+        unless another process saw it. `stream_id`: where the engine sends the prompt's events."""
         assert job.prompt_id is not None
         self.job = job
         self.prompt_id: PromptId = job.prompt_id
@@ -132,6 +134,7 @@ class Attempt:
         self.extra_data: ExtraData | None = None  # goes with the graph
         self.needs: Needs | None = None
         self._report = checked.report
+        self._times = times
         self._durations = durations
         self._progress: Progress | None = None
         self._on_start = on_start
@@ -151,8 +154,8 @@ class Attempt:
         """Milliseconds per class_type, of the nodes that really ran in this attempt."""
         return self._progress.observed() if self._progress is not None else {}
 
-    def hear(self, event: EngineEvent, *, now_ms: int, now: float, stream_id: str) -> None:
-        """Take in one event about this prompt. `stream_id`: the stream that is open now."""
+    def hear(self, event: EngineEvent, *, now_ms: int, now: float, place: Runner) -> None:
+        """Take in one event about this prompt. `place` knows which stream is open now."""
         self.heard_at = now
         self.heard_meanwhile = True
         self.accepted = True
@@ -160,7 +163,7 @@ class Attempt:
         match event:
             case PromptStarted():
                 # Twice, or on an older stream that is followed beside the present one: not reliable.
-                self._unbroken = self._progress is None and self.stream_id == stream_id
+                self._unbroken = self._progress is None and self.stream_id == place.stream_id
                 self._advance(event, now_ms, now)
             case NodesCached() | NodeStarted() | NodeProgressed() | NodeExecuted():
                 self._note_outputs(event)
@@ -358,10 +361,13 @@ class Attempt:
         now_ms: int,
         now: float,
     ) -> None:
-        self.start(now_ms, now)
+        if not self._started:
+            self.start(now_ms, now)
         if self._progress is None:
             since = now_ms if self.job.started_at is None else self.job.started_at
-            self._progress = Progress(self.graph, self._report.needed, self._durations, started_at=since)
+            self._progress = Progress(
+                self.graph, self._report.needed, self._durations, started_at=since, times=self._times
+            )
             if not isinstance(event, PromptStarted):  # taken over in the middle of its run
                 self._progress.apply(EngineConnected(sid=None), now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:

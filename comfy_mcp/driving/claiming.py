@@ -12,10 +12,10 @@ import structlog
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import Fenced, InvalidGraph, StoreFault
 from comfy_mcp.domain.events import FailureKind, JobFailure
-from comfy_mcp.domain.graph import Graph, parse_graph
+from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import PromptId
-from comfy_mcp.domain.node_times import keys_of
+from comfy_mcp.domain.node_times import NodeTimes, keys_of, times_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
@@ -150,7 +150,8 @@ class Claiming:
         job = claim.job
         try:
             checked = checked or self._checked.take(job.id) or await self._check(claim.text)
-            return self._followed(claim, checked, await self._known_durations(checked.graph))
+            times = times_of(checked.graph)
+            return self._followed(claim, checked, times, await self._known_durations(times))
         except StoreFault:
             raise
         except InvalidGraph as error:
@@ -163,9 +164,10 @@ class Claiming:
 
     def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:
         """The same in one step; None where it can't be: its nodes' times must be read, or a defect came."""
-        durations = self._ledger.durations.known_now(keys_of(checked.graph))
+        times = times_of(checked.graph)
+        durations = self._ledger.durations.known_now(keys_of(times))
         try:
-            return None if durations is None else self._followed(claim, checked, durations)
+            return None if durations is None else self._followed(claim, checked, times, durations)
         except Exception:  # noqa: BLE001 - `admit` meets it again, and has time to write the job's end
             return None
 
@@ -227,11 +229,18 @@ class Claiming:
         self._ledger.may_have_work |= claim.more
         return await self.admit(claim)
 
-    def _followed(self, claim: Claim, checked: Checked, durations: Mapping[str, float]) -> Attempt:
+    def _followed(
+        self,
+        claim: Claim,
+        checked: Checked,
+        times: Mapping[str, NodeTimes],
+        durations: Mapping[str, float],
+    ) -> Attempt:
         job = claim.job
         attempt = Attempt(
             job,
             checked,
+            times,
             durations,
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
@@ -254,9 +263,9 @@ class Claiming:
             return _checked(text, self._place.known_nodes)
         return await asyncio.to_thread(_checked, text, self._place.known_nodes)
 
-    async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
+    async def _known_durations(self, times: Mapping[str, NodeTimes]) -> Mapping[str, float]:
         try:
-            return await self._ledger.durations.known(keys_of(graph))
+            return await self._ledger.durations.known(keys_of(times))
         except StoreFault:
             return {}  # they only weigh the progress; the job is claimed and must be followed
 

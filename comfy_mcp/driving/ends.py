@@ -34,7 +34,9 @@ class Ends:
         )
         if recovery.must_free_memory(end):
             self._fleet.ran_short(self._engine, end.job_id)
-        return replace(end, warnings=attempt.warnings) if isinstance(end, JobCompleted) else end
+        if isinstance(end, JobCompleted) and (warnings := attempt.warnings):
+            return replace(end, warnings=warnings)
+        return end
 
     def max_attempts(self, job: Job) -> int:
         """Those that engines refused do not count."""

@@ -108,8 +108,10 @@ class Hearing:
         """The next event of the engine's stream."""
         match event:
             case QueueRemaining():
-                ours = sum(each.in_engines_queue for each in self._ledger.attempts.values())
-                self.foreign = max(0, event.count - ours)
+                foreign = event.count
+                for each in self._ledger.attempts.values():
+                    foreign -= each.in_engines_queue
+                self.foreign = max(0, foreign)
             case EngineConnected():
                 self.connected, self.polling = True, False
                 self.connection += 1
@@ -150,13 +152,13 @@ class Hearing:
             return  # somebody else's prompt, or one that has already ended
         now_ms, now = self._clock.now_ms(), self._clock.monotonic()
         try:
-            attempt.hear(event, now_ms=now_ms, now=now, stream_id=self._place.stream_id)
+            attempt.hear(event, now_ms=now_ms, now=now, place=self._place)
         except Exception as error:  # noqa: BLE001
             self._containment.not_heard(attempt, error)
         if isinstance(event, PromptSucceeded | PromptEnded):
             with self._containment.step(attempt, "conclude"):
                 self._ended(attempt, event)
-        elif (due := attempt.due) is not None:
+        elif (due := attempt.due) is not None and due < self._alarm.due:
             self._alarm.by(max(due, self._ledger.retry_at))
 
     def _ended(self, attempt: Attempt, event: PromptSucceeded | PromptEnded) -> None:

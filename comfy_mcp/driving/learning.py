@@ -29,6 +29,8 @@ class Durations:
         self._known: dict[str, float] = {}
         self._asked: set[str] = set()
         self._observed: dict[str, list[float]] = {}
+        self.full = False
+        """As many were observed as are kept."""
 
     async def known(self, class_types: Collection[str]) -> Mapping[str, float]:
         """Mean milliseconds of those class_types that have run before. Raises StoreFault."""
@@ -48,10 +50,7 @@ class Durations:
         for name, durations in observed.items():
             kept = self._observed.setdefault(name, [])
             kept.extend(durations[: SAVE_AT - len(kept)])
-
-    @property
-    def full(self) -> bool:
-        return any(len(durations) >= SAVE_AT for durations in self._observed.values())
+            self.full = self.full or len(kept) >= SAVE_AT
 
     @property
     def old(self) -> bool:
@@ -63,7 +62,7 @@ class Durations:
         if not self._observed:
             return
         self._saved_at = self._now()
-        observed, self._observed = self._observed, {}
+        observed, self._observed, self.full = self._observed, {}, False
         await self._store.observe_durations(observed)
         self._known.update(await self._store.node_durations(observed.keys()))
         self._asked |= observed.keys()

@@ -253,9 +253,12 @@ class Ledger:
 
     def _measured(self, attempt: Attempt, event: JobEvent) -> JobEvent:
         """The event, if it ends the attempt, with what that took of the GPU."""
-        if isinstance(event, JobRequeued | JobCompleted | JobFailed | JobCancelled):
-            return replace(event, gpu_use=self._gpu.use(attempt.prompt_id), ran_ms=attempt.ran_ms)
-        return event
+        if not isinstance(event, JobRequeued | JobCompleted | JobFailed | JobCancelled):
+            return event
+        gpu_use, ran_ms = self._gpu.use(attempt.prompt_id), attempt.ran_ms
+        if gpu_use is None and ran_ms is None:
+            return event
+        return replace(event, gpu_use=gpu_use, ran_ms=ran_ms)
 
     # ------------------------------------------------------------------------------------------ learning
 

@@ -359,7 +359,7 @@ class Tenure:
                 self._hearing.send(attempt)
 
     def _send_ready(self) -> None:
-        if self._can_post() and (attempt := self._bringing.next_ready()) is not None:
+        if (attempt := self._bringing.next_ready()) is not None and self._can_post():
             self._ledger.counts(attempt)
             self._hearing.send(attempt)
 
@@ -385,14 +385,15 @@ class Tenure:
         return self.connected or self._hearing.polling
 
     def _can_post(self, *, behind: bool = False) -> bool:
-        depth = self._settings.pipeline_depth
-        attempts = [each for each in self._ledger.attempts.values() if not each.unsent]
-        return (
-            self._there
-            and self._reservation.job_id is None
-            and self._clock.monotonic() >= self._ledger.retry_at
-            and len(attempts) < 2 * depth
-            and sum(not attempt.over for attempt in attempts) < depth
+        if not self._there or self._reservation.job_id is not None:
+            return False
+        sent = at_work = 0
+        for attempt in self._ledger.attempts.values():
             # One POST at a time: two at once could reach the engine in the wrong order.
-            and (behind or not self._ledger.posting)
-        )
+            if attempt.submitting and not behind:
+                return False
+            if not attempt.unsent:
+                sent += 1
+                at_work += not attempt.over
+        depth = self._settings.pipeline_depth
+        return sent < 2 * depth and at_work < depth and self._clock.monotonic() >= self._ledger.retry_at

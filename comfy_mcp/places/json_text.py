@@ -32,11 +32,11 @@ def parse(raw: bytes | str) -> Any:
     text = (raw if isinstance(raw, str) else raw.decode("utf-8", "replace")).removeprefix("\ufeff")
     if "\\u" in text:
         text = _BAD_ESCAPE.sub(_whole, text)
-    if len(text) > SLOW_BYTES:
+    if (length := len(text)) > SLOW_BYTES:
         return large_json.loads(text)
     if text[:1] in _OPENING:
         value, end = _decoder.raw_decode(text)
-        if end == len(text):  # the usual case: nothing stands around it
+        if end == length:  # the usual case: nothing stands around it
             return value
     return _decoder.decode(text)
 

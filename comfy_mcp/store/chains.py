@@ -95,6 +95,8 @@ _READY = Statement(
     .order_by(_j.seq)
     .limit(bindparam("count", type_=Integer))
 )
+IS_WAITED_FOR = exists().where(_e.parent_id == bindparam("b_id"))
+"""By jobs that were submitted with it as a parent."""
 HAS_CHILDREN = exists().where(_e.parent_id == _j.id)
 """Of a job that is not to be deleted: one that has not ended waits for it, or takes its outputs."""
 

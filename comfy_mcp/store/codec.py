@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self, get_args
@@ -21,8 +21,12 @@ from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.store.connection import AnyRow
 
 _EVENT_TYPES: Mapping[str, type[JobEvent]] = {cls.type: cls for cls in get_args(JobEvent)}
-_PAYLOAD_FIELDS: Mapping[str, tuple[str, ...]] = {
-    name: tuple(field.name for field in fields(cls) if field.name not in {"job_id", "at"})
+_PAYLOADS: Mapping[str, tuple[tuple[str, ...], Callable[[JobEvent], tuple[Any, ...]]]] = {
+    # One value more than names: of a single one there would be no tuple.
+    name: (
+        names := tuple(each.name for each in fields(cls) if each.name not in {"job_id", "at"}),
+        attrgetter(*names, "at"),
+    )
     for name, cls in _EVENT_TYPES.items()
 }
 _PRIORITY_OF_RANK: Mapping[int, Priority] = {priority.rank: priority for priority in Priority}
@@ -30,6 +34,22 @@ _PRIORITY_OF_RANK: Mapping[int, Priority] = {priority.rank: priority for priorit
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What comes of decoding a row that is damaged, or has a value of a newer version."""
+
+
+def is_storable(text: str | None) -> bool:
+    """Whether it certainly is kept as it is."""
+    return text is None or (text.isascii() and "\0" not in text)
+
+
+def storable(text: str | None) -> str | None:
+    """`text` as every database takes it: lone surrogates and NUL become U+FFFD.
+
+    Both reach us through JSON escapes in a graph. JSON columns need none of this, they are ASCII.
+    """
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
 
 # ---------------------------------------------------------------------------- jobs
 
@@ -40,7 +60,6 @@ def job_values(job: Job) -> dict[str, Any]:
         "id": job.id,
         "client": storable(job.client),
         "lane": job.lane,
-        "priority": job.priority.rank,
         "created_at": job.created_at,
         "node_count": job.node_count,
         "queue_timeout_ms": job.queue_timeout_ms,
@@ -55,8 +74,10 @@ def job_values(job: Job) -> dict[str, Any]:
         "tags": _dump(job.tags) if job.tags else None,
     }
     values.update(zip(_AS_THEY_ARE, _plain_of(job), strict=True))
-    for name, columns_of in _CHANGED.items():
-        values |= columns_of(name, getattr(job, name))
+    values |= _USUAL_COLUMNS
+    for name, usual, value in zip(_CHANGED, _USUAL, _others_of(job), strict=True):
+        if value is not usual:
+            values |= _CHANGED[name](name, value)
     return values
 
 
@@ -113,6 +134,16 @@ _CHANGED: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "spend": _spend_column,
 }
 """The others that an event may change, each with the way to its columns."""
+
+_usual_of = {each.name: each.default for each in fields(Job)}
+_USUAL = tuple(_usual_of[name] for name in _CHANGED)
+_USUAL_COLUMNS = {
+    column: value
+    for name, usual in zip(_CHANGED, _USUAL, strict=True)
+    if usual is not MISSING
+    for column, value in _CHANGED[name](name, usual).items()
+}
+"""What most new jobs have in them."""
 
 _plain_of = attrgetter(*_AS_THEY_ARE)
 _others_of = attrgetter(*_CHANGED)
@@ -186,8 +217,8 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {}
-    for name in _PAYLOAD_FIELDS[event.type]:
-        value = getattr(event, name)
+    names, values_of = _PAYLOADS[event.type]
+    for name, value in zip(names, values_of(event), strict=False):
         if (value is None or value == ()) and name in _SAID_IF_ANY:
             continue  # the usual case, kept short
         payload[name] = value if value.__class__ in _PLAIN else _plain(value)
@@ -276,21 +307,6 @@ def needs_of(text: str, memory: int | None = None) -> Needs:
 
 def submitted_of(text: str | None) -> Submitted | None:
     return None if text is None else Submitted(**json.loads(text))
-
-
-def is_storable(text: str | None) -> bool:
-    """Whether it certainly is kept as it is."""
-    return text is None or (text.isascii() and "\0" not in text)
-
-
-def storable(text: str | None) -> str | None:
-    """`text` as every database takes it: lone surrogates and NUL become U+FFFD.
-
-    Both reach us through JSON escapes in a graph. JSON columns need none of this, they are ASCII.
-    """
-    if text is None or is_storable(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
 
 
 def _plain(value: object) -> object:

@@ -9,6 +9,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from comfy_mcp.domain.bounded import Bounded
@@ -103,27 +104,34 @@ class Statement:
     on_conflict: str = ""
     _plans: dict[str, _Plans] = field(default_factory=dict)
 
-    def plan(self, values: Values, dialect: Dialect = SQLITE) -> Plan:
-        plans = self._plans.get(dialect.name)
-        if plans is None:
-            text, fixed = sql_of(self.core, dialect)
-            text += f" ON CONFLICT {self.on_conflict}" if self.on_conflict else ""
-            text = _with_limits(text, fixed)
-            limits = tuple(sorted({*_LIMIT.findall(text)}))
-            plans = self._plans[dialect.name] = _Plans(text, fixed, COLUMNS in text, limits)
+    def plan(self, values: Values, dialect: Dialect = SQLITE, rows: int = 1) -> Plan:
+        """Of an INSERT of several `rows`, the values of each have its number behind their names (`numbered`),
+        from the second on."""
+        try:
+            plans = self._plans[dialect.name]
+        except KeyError:
+            plans = self._plans[dialect.name] = self._sql(dialect)
         key: tuple[str | int | None, ...] = ()
         if plans.is_open:
-            key = tuple(values)
+            key = (*values, rows) if rows > 1 else tuple(values)
         elif plans.limits:
             key = tuple(values.get(name) for name in plans.limits)
-        plan = plans.of.get(key)
-        if plan is None:
+        try:
+            return plans.of[key]
+        except KeyError:
             lists = set(_LIST.findall(plans.text))
             text, bound = _with_lists(dialect, plans.text, plans.fixed, lists & plans.fixed.keys())
-            text = _with_columns(dialect, text, values) if plans.is_open else text
+            text = _with_columns(dialect, text, values, rows) if plans.is_open else text
             text = _with_limits(text, values) if plans.limits else text
             plan = plans.of[key] = Plan(dialect, text, bound, tuple(lists - plans.fixed.keys()))
-        return plan
+            return plan
+
+    def _sql(self, dialect: Dialect) -> _Plans:
+        text, fixed = sql_of(self.core, dialect)
+        text += f" ON CONFLICT {self.on_conflict}" if self.on_conflict else ""
+        text = _with_limits(text, fixed)
+        limits = tuple(sorted({*_LIMIT.findall(text)}))
+        return _Plans(text, fixed, COLUMNS in text, limits)
 
 
 def sql_of(core: "Core | Deferred", dialect: Dialect = SQLITE) -> tuple[str, Values]:
@@ -142,7 +150,13 @@ def _with_limits(text: str, values: Values) -> str:
     )
 
 
-def _with_columns(dialect: Dialect, text: str, values: Values) -> str:
+def numbered(rows: Sequence[Values]) -> Values:
+    """The values of several rows with the same columns, for one statement."""
+    more = {f"{name}_{number}": row[name] for number, row in enumerate(rows[1:], start=1) for name in row}
+    return {**rows[0], **more}
+
+
+def _with_columns(dialect: Dialect, text: str, values: Values, rows: int) -> str:
     """The columns are those of the values that are no parameter of the text."""
     parameters = set(dialect.parameter.findall(text))
     columns = [name for name in values if name not in parameters]
@@ -152,7 +166,9 @@ def _with_columns(dialect: Dialect, text: str, values: Values) -> str:
         return text.replace(COLUMNS, ", ".join(f'"{name}"={place}' for name, place in pairs))
     names = [f'"{name}"' for name in columns]
     new = ", ".join(f"{name}=excluded.{name}" for name in names)
-    return text.replace(COLUMNS, ", ".join(names)).replace(PARAMETERS, ", ".join(places)).replace(NEW, new)
+    more = [[dialect.place % f"{name}_{number}" for name in columns] for number in range(1, rows)]
+    every = "), (".join(map(", ".join, (places, *more)))
+    return text.replace(COLUMNS, ", ".join(names)).replace(PARAMETERS, every).replace(NEW, new)
 
 
 @dataclass(slots=True)
@@ -161,7 +177,6 @@ class Result:
 
     rows: list[AnyRow]
     rowcount: int
-    lastrowid: int
 
     def __iter__(self) -> Iterator[AnyRow]:
         return iter(self.rows)
@@ -264,20 +279,21 @@ class Connection:
         cursor = self._cursor
         cursor.execute(*plan.bound(values))
         if cursor.description is None:
-            return Result([], cursor.rowcount, self._new_row(plan, []))
+            return Result([], cursor.rowcount)
         if plan.row is None:
             plan.row = row_type(cursor.description)
-        rows = list(map(plan.row, cursor.fetchall()))
-        return Result(rows, cursor.rowcount, self._new_row(plan, rows))
+        return Result(list(map(plan.row, cursor.fetchall())), cursor.rowcount)
 
-    def _new_row(self, plan: "Plan", rows: list[AnyRow]) -> int:
-        """The number of the row that the statement has inserted; 0 if it is none that counts them."""
-        return 0 if rows else self._cursor.lastrowid or 0
+    def append(self, statement: Statement, rows: Sequence[Values]) -> Sequence[int]:
+        """Insert rows of a table that numbers them; their numbers, in order."""
+        cursor = self._cursor
+        cursor.execute(statement.plan(rows[0], self.dialect, len(rows)).text, numbered(rows))
+        return range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1)  # nobody else writes meanwhile
 
     def send(self, statement: Statement, values: Values = _NONE) -> None:
         """`execute` for which nobody needs an answer. A server gets it with what is executed next, and what
         is wrong with it is raised there."""
-        self.execute(statement, values)
+        self._cursor.execute(*statement.plan(values, self.dialect).bound(values))
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
         self._cursor.executemany(statement.plan(rows[0], self.dialect).text, rows)
@@ -286,8 +302,8 @@ class Connection:
         """SQL in the database's own words."""
         cursor = self._cursor.execute(text, values)
         if cursor.description is None:
-            return Result([], cursor.rowcount, 0)
-        return Result(list(map(row_type(cursor.description), cursor.fetchall())), cursor.rowcount, 0)
+            return Result([], cursor.rowcount)
+        return Result(list(map(row_type(cursor.description), cursor.fetchall())), cursor.rowcount)
 
     # ------------------------------------------------------------------------------------------ transactions
 
@@ -357,5 +373,4 @@ class Connection:
 def row_type(description: Sequence[Sequence[Any]]) -> Callable[[Sequence[Any]], AnyRow]:
     named: Any = namedtuple  # the columns are known at run time only
     columns = [column[0] for column in description]
-    make: Callable[[Sequence[Any]], AnyRow] = named("Row", columns, rename=True)._make
-    return make
+    return partial(tuple.__new__, named("Row", columns, rename=True))  # `_make` counts the values again

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import (
+        CompoundSelect,
         Delete,
         Insert,
         Integer,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
         webhooks,
     )
 
-    Core = Select[*tuple[Any, ...]] | Insert | Update | Delete
+    Core = Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]] | Insert | Update | Delete
 
 __all__ = [
     "IS_ACTIVE",

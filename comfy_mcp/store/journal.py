@@ -7,16 +7,26 @@ runs in a transaction of the caller.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
-from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
+from comfy_mcp.domain.events import (
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobProgressed,
+    JobQueued,
+    JobRequeued,
+    StoredEvent,
+)
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.quotas import gpu_seconds_of
 from comfy_mcp.domain.transitions import evolve, is_step, queued
 from comfy_mcp.store import chains, outbox, quotas, spending, tags, turns, vram
-from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
+from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values, storable
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
     IS_ACTIVE,
@@ -76,6 +86,12 @@ _END_ATTEMPTS = Statement(
     .values(state=JobFailed.type, finished_at=bindparam("b_at"))
 )
 _NOW = Statement(select(now_ms()))
+_CONCERNED = Statement(
+    select(
+        chains.IS_WAITED_FOR.label("is_waited_for"),
+        quotas.IS_LIMITED.label("is_limited"),
+    )
+)
 
 
 class Changed(StoreFault):
@@ -147,7 +163,7 @@ def _happened(connection: Connection, before: Job | None, changes: Sequence[_Cha
     """Into the log, with what follows from it."""
     _append(connection, before, changes)
     for job, after, event in changes:
-        for reaction in REACTIONS:
+        for reaction in _FOLLOWS[event.__class__]:
             reaction(connection, job, after, event)
 
 
@@ -192,15 +208,18 @@ def _append(connection: Connection, before: Job | None, changes: Sequence[_Chang
     if final and before is not None and _may_have_progressed(before):
         connection.send(_DROP_PROGRESS, {"b_job_id": before.id})
         left.appended = tuple(each for each in left.appended if not _is_progress_of(before, each))
+    shown: list[tuple[JobEvent, bool]] = []
     for job, _, event in changes:
-        if final and isinstance(event, JobProgressed):
-            continue
-        if job is not None and is_step(job, event):
-            left.appended += (StoredEvent(seq=0, event=event, volatile=True),)
-            continue
-        # One by one: only so each row's seq is known.
-        seq = connection.execute(_APPEND, event_values(event)).lastrowid
-        left.appended += (StoredEvent(seq=seq, event=event),)
+        if not isinstance(event, JobProgressed):
+            shown.append((event, False))
+        elif not final:
+            shown.append((event, job is not None and is_step(job, event)))
+    rows = [event_values(event) for event, is_volatile in shown if not is_volatile]
+    seqs = iter(connection.append(_APPEND, rows) if rows else ())
+    left.appended += tuple(
+        StoredEvent(seq=0 if is_volatile else next(seqs), event=event, volatile=is_volatile)
+        for event, is_volatile in shown
+    )
 
 
 def _may_have_progressed(job: Job) -> bool:
@@ -223,7 +242,6 @@ def _end_attempt(connection: Connection, before: Job | None, after: Job, event: 
             _END_ATTEMPT,
             {"b_job_id": before.id, "b_attempt": before.attempt, "b_state": event.type, "b_at": event.at},
         )
-        quotas.charge(connection, before, event)
 
 
 def _release_turn(connection: Connection, before: Job | None, after: Job, _event: JobEvent) -> None:
@@ -244,8 +262,8 @@ def _tag(connection: Connection, _before: Job | None, _after: Job, event: JobEve
     tags.put(connection, event)
 
 
-def _mark_retried(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
-    if isinstance(event, JobQueued) and after.retry_of is not None:
+def _mark_retried(connection: Connection, _before: Job | None, after: Job, _event: JobEvent) -> None:
+    if after.retry_of is not None:
         connection.send(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
 
 
@@ -253,8 +271,16 @@ def _post(connection: Connection, _before: Job | None, after: Job, event: JobEve
     outbox.post(connection, after, event)
 
 
-def _go_on(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
-    if after.is_final:
+def _charge_and_go_on(connection: Connection, before: Job | None, after: Job, event: JobEvent) -> None:
+    """Whom an end concerns is asked once: mostly nobody."""
+    ended = before is not None and before.is_claimed and not after.is_claimed
+    seconds = gpu_seconds_of(before, event) if before is not None and ended else 0.0
+    if not (seconds or after.is_final):
+        return
+    concerned = connection.execute(_CONCERNED, {"b_id": after.id, "b_name": storable(after.client)}).one()
+    if seconds and concerned.is_limited:
+        quotas.charge(connection, after.client, seconds, event.at)
+    if after.is_final and (after.after or concerned.is_waited_for):
         chains.ended(connection, after, event.at, WRITER)
 
 
@@ -269,14 +295,21 @@ def _apply_if_same(connection: Connection, before: Job, happened: Sequence[JobEv
 WRITER = chains.Writer(_apply_if_same, readable)
 
 
-REACTIONS: tuple[Reaction, ...] = (
-    _end_attempt,
-    _release_turn,
-    _learn,
-    _count_spending,
-    _tag,
-    _mark_retried,
-    _post,
-    _go_on,
+_ENDS = (JobCompleted, JobFailed, JobCancelled)
+_ATTEMPT_ENDS = (JobRequeued, *_ENDS)
+
+REACTIONS: tuple[tuple[Reaction, tuple[type[JobEvent], ...]], ...] = (
+    (_end_attempt, _ATTEMPT_ENDS),
+    (_release_turn, _ENDS),
+    (_learn, (JobCompleted,)),
+    (_count_spending, (JobQueued, *_ATTEMPT_ENDS)),
+    (_tag, (JobQueued,)),
+    (_mark_retried, (JobQueued,)),
+    (_post, get_args(JobEvent)),
+    (_charge_and_go_on, _ATTEMPT_ENDS),
 )
-"""What follows from an event, in this order, in the same transaction."""
+"""What follows from which events, in this order, in the same transaction."""
+
+_FOLLOWS: Mapping[type[JobEvent], tuple[Reaction, ...]] = {
+    each: tuple(reaction for reaction, on in REACTIONS if each in on) for each in get_args(JobEvent)
+}

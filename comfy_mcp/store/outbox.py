@@ -218,8 +218,7 @@ def _webhook(row: AnyRow) -> ClientWebhook:
 
 def post(connection: Connection, job: Job, event: JobEvent) -> None:
     """Write down that the event is to be sent, once, if the job has a webhook that wants it."""
-    webhook, event_type = job.webhook, f"{PREFIX}{event.type}"
-    if webhook is None or event_type not in EVENTS:
+    if (webhook := job.webhook) is None or (event_type := f"{PREFIX}{event.type}") not in EVENTS:
         return
     registered = webhook.url is None
     if registered:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from comfy_mcp.domain import fair_share
-from comfy_mcp.domain.errors import Fenced, LimitExceeded
+from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, Priority, PriorityChanged
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel
@@ -13,7 +13,19 @@ from comfy_mcp.domain.transitions import queued
 from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, spending, turns, vram
 from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueCount, QueueSize, Statement
-from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, literal_column, select
+from comfy_mcp.store.core import (
+    IS_QUEUED,
+    and_,
+    api_keys,
+    bindparam,
+    engine_leases,
+    func,
+    graphs,
+    insert,
+    jobs,
+    literal_column,
+    select,
+)
 from comfy_mcp.store.queries import ClaimOffer, Submission
 
 LONG_QUEUE, RECOUNT_MS = 2_000, 1_000
@@ -21,7 +33,9 @@ LONG_QUEUE, RECOUNT_MS = 2_000, 1_000
 next count the positions of new jobs are estimates."""
 
 _INSERT_GRAPH = Statement(insert(graphs))
-_BLOCKED = Statement(select(func.count()).where(jobs.c.status == literal_column("'blocked'")))
+_NO_RANK = -1
+"""In the place of a priority, in the row of the jobs that wait for others."""
+
 _QUEUE_SIZES = Statement(
     select(
         jobs.c.lane,
@@ -31,7 +45,23 @@ _QUEUE_SIZES = Statement(
     )
     .where(IS_QUEUED)
     .group_by(jobs.c.lane, jobs.c.priority)
+    .union_all(
+        select(literal_column("''"), literal_column(str(_NO_RANK)), func.count(), literal_column("0")).where(
+            jobs.c.status == literal_column("'blocked'")
+        )
+    )
 )
+# Whose turn it would be, what the client's key allows, and whether the lease with which it is to be claimed
+# is the engine's still: one look.
+_SUBMIT = Statement(
+    select(*turns.STANDING, *quotas.LIMITS, engine_leases.c.fence, engine_leases.c.drained_at).select_from(
+        select(literal_column("1").label("one"))
+        .subquery()
+        .outerjoin(api_keys, api_keys.c.name == bindparam("b_client"))
+        .outerjoin(engine_leases, and_(*leases.OWN))
+    )
+)
+_NO_LEASE = dict.fromkeys(("b_engine", "b_holder", "b_fence"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +90,21 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         return Added(first, position)
     count = _room(connection, submission)
     sizes, graph_bytes = count.sizes, submission.texts.size
-    if quotas.check(connection, submission, graph_bytes, queued=count.queued, blocked=count.blocked):
+    place, lease = turns.queue_of(event), _NO_LEASE if offer is None else leases.own(offer.lease)
+    found = connection.execute(_SUBMIT, {**place, **lease}).one()
+    if quotas.check(connection, submission, found, graph_bytes, queued=count.queued, blocked=count.blocked):
         offer = None  # the claim decides
     spending.require(connection, event)
     if event.after:
         return _add_blocked(connection, submission)
     job = queued(event)
-    turn = turns.new_turn(connection, job, fair=submission.fair)
+    turn = turns.turn_by(connection, place, found, fair=submission.fair)
     in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
     passed = turns.passed(connection, job.lane) if offer is not None and in_front.lower else {}
     is_next = not in_front.waiting and not fair_share.first_rank(passed) and count.total < LONG_QUEUE
-    if offer is not None and is_next and _may_take(connection, offer, job):
+    takes_jobs = found.fence is not None and found.drained_at is None
+    if offer is not None and is_next and takes_jobs and _has_memory(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = _write(connection, submission, happened, turn.tag)
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
@@ -140,13 +173,7 @@ def add_all(connection: Connection, submissions: Sequence[Submission]) -> list[A
         raise
 
 
-def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
-    """Whether the engine is still the offerer's and takes new jobs, and has the memory."""
-    try:
-        if not leases.claiming(connection, offer.lease).takes_jobs:
-            return False
-    except Fenced:
-        return False
+def _has_memory(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
     if offer.admission is None or job.shape is None:
         return True
     return offer.admission.admits(vram.need(connection, job.shape), None)
@@ -235,7 +262,9 @@ def _room(connection: Connection, submission: Submission) -> QueueCount:
     """What is queued before the submission. Raises LimitExceeded."""
     at = submission.event.at
     count = _counted(connection, at)
-    if count.total >= submission.max_queued and count is connection.long_count:  # it may be less by now
+    if count.total < submission.max_queued:
+        return count
+    if count is connection.long_count:  # it may be less by now
         connection.notes.count = connection.long_count = None
         count = _counted(connection, at)
     if count.total >= submission.max_queued:
@@ -252,11 +281,13 @@ def _counted(connection: Connection, at: int) -> QueueCount:
     if notes.count is None and known is not None and 0 <= at - known.at < RECOUNT_MS:
         notes.count = known
     if notes.count is None:
+        rows = connection.execute(_QUEUE_SIZES).rows
         sizes = {
             (row.lane, row.priority): QueueSize(jobs=row.jobs, claimed=row.claimed)
-            for row in connection.execute(_QUEUE_SIZES)
+            for row in rows
+            if row.priority != _NO_RANK
         }
-        notes.count = QueueCount(sizes, int(connection.execute(_BLOCKED).scalar_one()), at)
+        notes.count = QueueCount(sizes, sum(row.jobs for row in rows if row.priority == _NO_RANK), at)
         connection.long_count = notes.count if notes.count.total >= LONG_QUEUE else None
     return notes.count
 

@@ -10,12 +10,11 @@ from collections.abc import Collection, Mapping
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.days import day_end
 from comfy_mcp.domain.errors import LimitExceeded
-from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.domain.quotas import ClientUse, gpu_seconds_of
+from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.domain.quotas import ClientUse
 from comfy_mcp.store.codec import storable
-from comfy_mcp.store.connection import Connection, Statement, Values
+from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_ACTIVE,
     IS_QUEUED,
@@ -23,6 +22,7 @@ from comfy_mcp.store.core import (
     attempts,
     bindparam,
     case,
+    exists,
     func,
     jobs,
     or_,
@@ -35,11 +35,8 @@ KEPT_FOR_OTHERS = 0.25
 """The part of the queue that one client can't fill: so the others can still submit."""
 
 _k = api_keys.c
-_KEY = Statement(
-    select(_k.rights, _k.max_queued, _k.max_queued_bytes, _k.max_running, _k.max_gpu_seconds).where(
-        _k.name == bindparam("b_name")
-    )
-)
+LIMITS = (_k.rights, _k.max_queued, _k.max_queued_bytes, _k.max_running, _k.max_gpu_seconds)
+"""Of a key. `rights` are null where the client has none."""
 _OWN = select(func.count()).where(IS_QUEUED, jobs.c.client == bindparam("b_client"))
 _JOBS = Statement(_OWN)
 _BYTES = Statement(
@@ -65,9 +62,13 @@ _BUSY = (
 _SPENT = select(_k.name).where(_k.gpu_until > bindparam("b_now"), _k.gpu_seconds >= _k.max_gpu_seconds)
 _AT_LIMIT = Statement(select(_k.name).where(or_(_k.name.in_(_BUSY), _k.name.in_(_SPENT))))
 
+_IS_LIMITED = (_k.name == bindparam("b_name"), _k.max_gpu_seconds.is_not(None))
+IS_LIMITED = exists().where(*_IS_LIMITED)
+"""The key of a client has a limit for the day."""
+
 _CHARGE = Statement(
     update(api_keys)
-    .where(_k.name == bindparam("b_name"), _k.max_gpu_seconds.is_not(None))
+    .where(*_IS_LIMITED)
     .values(
         gpu_seconds=case(
             (_k.gpu_until > bindparam("b_at"), _k.gpu_seconds + bindparam("b_seconds")),
@@ -98,14 +99,19 @@ _LIMITED = Statement(
 
 
 def check(
-    connection: Connection, submission: Submission, graph_bytes: int, *, queued: int, blocked: int
+    connection: Connection,
+    submission: Submission,
+    key: AnyRow,
+    graph_bytes: int,
+    *,
+    queued: int,
+    blocked: int,
 ) -> bool:
-    """Whether the client's key also limits what runs. `queued` are all jobs that wait for a turn, `blocked`
-    those without one yet. Raises LimitExceeded."""
-    client, max_queued = submission.event.client, submission.max_queued
-    key = connection.execute(_KEY, {"b_name": storable(client)}).first()
-    if key is None:
+    """Whether the client's `key`, a row with its LIMITS, also limits what runs. `queued` are all jobs that
+    wait for a turn, `blocked` those without one yet. Raises LimitExceeded."""
+    if key.rights is None:
         return False
+    client, max_queued = submission.event.client, submission.max_queued
     is_admin = Right.ADMIN.value in key.rights.split()
     share = max_queued if is_admin else max(1, int(max_queued * (1 - KEPT_FOR_OTHERS)))
     most = share if key.max_queued is None else min(share, key.max_queued)
@@ -127,12 +133,10 @@ def at_limit(connection: Connection, now: int) -> list[str]:
     return connection.execute(_AT_LIMIT, {"b_now": now}).scalars()
 
 
-def charge(connection: Connection, attempt: Job, end: JobEvent) -> None:
-    """`end` has ended the attempt: it counts for the day, where the client's key has a limit of that."""
-    seconds = gpu_seconds_of(attempt, end)
-    if seconds:
-        use = {"b_seconds": seconds, "b_at": end.at, "b_until": day_end(end.at)}
-        connection.send(_CHARGE, {"b_name": storable(attempt.client), **use})
+def charge(connection: Connection, client: ClientId, seconds: float, at: int) -> None:
+    """An attempt of the client has ended: it counts for the day, where its key has a limit of that."""
+    use = {"b_seconds": seconds, "b_at": at, "b_until": day_end(at)}
+    connection.send(_CHARGE, {"b_name": storable(client), **use})
 
 
 def use_of(connection: Connection, clients: Collection[str], now: int) -> Mapping[ClientId, ClientUse]:

@@ -51,6 +51,8 @@ def require(connection: Connection, event: JobQueued) -> None:
 
 def count(connection: Connection, before: Job | None, after: Job) -> None:
     """What an event has changed."""
+    if after.spend is None:
+        return
     more = _counted(after) - _counted(before)
     if more:
         connection.execute(_ADD, {"day": day_of(after.created_at), "amount": more})

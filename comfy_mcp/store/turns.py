@@ -8,11 +8,11 @@ the queue's virtual time. `passed_over` counts how often each priority was passe
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from comfy_mcp.domain.events import Priority
+from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store.codec import storable
-from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_QUEUED,
     ONE,
@@ -37,14 +37,14 @@ _SAME_CLIENT = (*_SAME_QUEUE, _s.client == bindparam("b_client"))
 _IN_QUEUE = (IS_QUEUED, _j.lane == bindparam("b_lane"), _j.priority == bindparam("b_priority"))
 _OF_CLIENT = (*_IN_QUEUE, _j.client == bindparam("b_client"))
 
-_STANDING = Statement(
-    select(
-        select(func.max(_s.tag)).where(*_SAME_QUEUE).scalar_subquery().label("virtual_time"),
-        select(_s.tag).where(*_SAME_CLIENT).scalar_subquery().label("claimed"),
-        select(func.max(_j.share_tag)).where(*_OF_CLIENT).scalar_subquery().label("waiting"),
-        select(func.max(_j.share_tag)).where(*_IN_QUEUE).scalar_subquery().label("newest"),
-    )
+STANDING = (
+    select(func.max(_s.tag)).where(*_SAME_QUEUE).scalar_subquery().label("virtual_time"),
+    select(_s.tag).where(*_SAME_CLIENT).scalar_subquery().label("claimed"),
+    select(func.max(_j.share_tag)).where(*_OF_CLIENT).scalar_subquery().label("waiting"),
+    select(func.max(_j.share_tag)).where(*_IN_QUEUE).scalar_subquery().label("newest"),
 )
+"""What a new job's turn depends on."""
+_STANDING = Statement(select(*STANDING))
 _FIRST_AHEAD = (
     select(_j.seq)
     .where(*_IN_QUEUE, _j.prompt_id.is_(None), _j.share_tag <= bindparam("b_tag"))
@@ -94,8 +94,12 @@ class Turn:
 
 def new_turn(connection: Connection, job: Job, *, fair: bool) -> Turn:
     """The turn of a job that is not written yet. Not `fair`: after all jobs of its priority."""
-    queue = _queue(job)
-    standing = connection.execute(_STANDING, queue).one()
+    queue = queue_of(job)
+    return turn_by(connection, queue, connection.execute(_STANDING, queue).one(), fair=fair)
+
+
+def turn_by(connection: Connection, queue: Values, standing: AnyRow, *, fair: bool) -> Turn:
+    """The same by a row that has STANDING of that queue and client."""
     virtual_time = standing.virtual_time or 0
     if fair:
         known = [tag for tag in (standing.waiting, standing.claimed) if tag is not None]
@@ -132,7 +136,7 @@ def change(
     after = write()
     connection.send(_BEGIN, {"b_id": before.id, "b_tag": new.tag})
     if before.attempt == 0:
-        connection.send(_MOVE_UP, {**_queue(before), "b_tag": next_tag(old, claimed=False)})
+        connection.send(_MOVE_UP, {**queue_of(before), "b_tag": next_tag(old, claimed=False)})
     return after
 
 
@@ -141,7 +145,7 @@ def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:
     values = {"lane": job.lane, "priority": job.priority.rank, "client": storable(job.client), "tag": tag}
     connection.send(_CLAIMED, values)
     if more:
-        connection.send(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=True)})
+        connection.send(_MOVE_UP, {**queue_of(job), "b_tag": next_tag(tag, claimed=True)})
 
 
 def passed(connection: Connection, lane: str) -> Mapping[int, int]:
@@ -161,7 +165,7 @@ def passes(connection: Connection, job: Job, before: Mapping[int, int], waiting:
 def ended_unclaimed(connection: Connection, job: Job) -> None:
     """The job waits no more and never had a turn."""
     tag: int = connection.execute(_TAG, {"b_id": job.id}).scalar_one()
-    connection.send(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=False)})
+    connection.send(_MOVE_UP, {**queue_of(job), "b_tag": next_tag(tag, claimed=False)})
 
 
 def forget(connection: Connection) -> None:
@@ -169,5 +173,6 @@ def forget(connection: Connection) -> None:
     connection.execute(_FORGET)
 
 
-def _queue(job: Job) -> dict[str, object]:
+def queue_of(job: Job | JobQueued) -> Values:
+    """A job's lane and priority there, and its client."""
     return {"b_lane": job.lane, "b_priority": job.priority.rank, "b_client": storable(job.client)}

@@ -51,7 +51,7 @@ class ViewCache:
         for output in view.outputs:
             file = output.file
             texts += [file.filename, file.subfolder, file.folder_type, file.node, file.text]
-        if all(map(is_storable, texts)):
+        if is_storable("".join(filter(None, texts))):
             self.put(view, self._version)
 
     def committed(self, appended: Sequence[StoredEvent]) -> None:

@@ -30,7 +30,7 @@ from comfy_mcp.domain.extra_data import submitted_file
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.judging import Judged, judge
-from comfy_mcp.domain.node_times import keys_of
+from comfy_mcp.domain.node_times import keys_of, times_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -107,7 +107,7 @@ def computed(raw: Workflow, info: ObjectInfo | None = INFO) -> None:
     list(foreign_files({node.id: node.inputs for node in nodes.values()}, ClientId("me")))
     off_count(raw)
     partner_nodes(graph, frozenset(nodes), info)
-    keys_of(graph)
+    keys_of(times_of(graph))
     Progress(graph, nodes.keys(), {}, started_at=0)
 
 

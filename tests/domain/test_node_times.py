@@ -86,4 +86,4 @@ def test_nodes_of_one_class_share_what_is_known_of_them() -> None:
     graph = parse_graph(chain | {"k": {"class_type": "KSampler", "inputs": {"steps": 4}}})
     times = times_of(graph)
     assert len({id(each) for each in times.values()}) == 2
-    assert keys_of(graph) == {"PreviewAny", *times["k"].keys}
+    assert keys_of(times) == {"PreviewAny", *times["k"].keys}

@@ -2,13 +2,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store
+from comfy_mcp.store import ClaimOffer, Store
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import file_of
-from tests.support.jobs import GRAPH, completed, new_job_id, new_prompt_id, queued_event, started
+from tests.support.jobs import (
+    GRAPH,
+    completed,
+    new_job_id,
+    new_prompt_id,
+    progressed,
+    queued_event,
+    started,
+    submission,
+)
 
 
 async def test_the_log_is_read_in_order_from_anywhere(store: Store) -> None:
@@ -23,6 +32,33 @@ async def test_the_log_is_read_in_order_from_anywhere(store: Store) -> None:
     assert await store.events_after(0, job_id=events[4].job_id) == [log[4]]
     assert await store.events_after(log[4].seq, job_id=events[4].job_id) == []
     assert await store.last_seq() == log[-1].seq
+
+
+async def test_events_of_one_write_are_told_with_the_numbers_under_which_they_are_read(store: Store) -> None:
+    told: list[StoredEvent] = []
+    store.on_commit(told.extend)
+    lease = await store.acquire_lease(EngineId("a"), "me", 60)
+    assert lease is not None
+    offer = ClaimOffer(lease=lease, prompt_id=new_prompt_id())
+    job, _, claim = await store.add_and_claim(submission(queued_event()), offer)
+    assert claim is not None
+    nodes = [progressed(job, at / 10, at, node=str(at)) for at in (2, 3)]
+    await store.record(lease, job.id, [started(job), *nodes])
+    await store.record(lease, job.id, [completed(job)])
+
+    log = {stored.seq: stored.event for stored in await store.events_after(0)}
+
+    assert [stored.event.type for stored in told] == [
+        "queued",
+        "claimed",
+        "started",
+        "progress",
+        "progress",
+        "completed",
+    ]
+    assert [stored.seq for stored in told] == sorted({stored.seq for stored in told})
+    lasting = [stored for stored in told if not isinstance(stored.event, JobProgressed)]
+    assert log == {stored.seq: stored.event for stored in lasting}  # an end drops the progress
 
 
 async def test_one_clients_part_of_the_log_is_found_by_the_query(store: Store) -> None:

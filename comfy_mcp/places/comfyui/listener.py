@@ -193,7 +193,10 @@ class Listener:
                     events = await asyncio.to_thread(self._decoded, decoder, message)
                 else:
                     events = self._decoded(decoder, message)
-                self._take(decoder, events)
+                if not self._connected:
+                    self._is_greeted(decoder)
+                for event in events:
+                    self._hear(event)
                 frames += 1
                 if frames % BURST == 0:
                     await asyncio.sleep(0)
@@ -208,16 +211,13 @@ class Listener:
             return "closed by the bridge", False
         return _reason(socket, message), False
 
-    def _take(self, decoder: Decoder, events: tuple[EngineEvent, ...]) -> None:
-        """Give on what a frame says."""
-        if not self._connected:
-            # An engine that gives another id than asked for sends the events there.
-            self._client_id = decoder.sid or self._client_id
-            self._connected = self._greeted = True
-            self._reported = self.trouble = None
-            self._hear(EngineConnected(sid=decoder.sid))
-        for event in events:
-            self._hear(event)
+    def _is_greeted(self, decoder: Decoder) -> None:
+        """The first frame has come."""
+        # An engine that gives another id than asked for sends the events there.
+        self._client_id = decoder.sid or self._client_id
+        self._connected = self._greeted = True
+        self._reported = self.trouble = None
+        self._hear(EngineConnected(sid=decoder.sid))
 
     def _decoded(self, decoder: Decoder, message: aiohttp.WSMessage) -> tuple[EngineEvent, ...]:
         is_text = message.type is aiohttp.WSMsgType.TEXT

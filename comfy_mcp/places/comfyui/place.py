@@ -92,7 +92,7 @@ class ComfyUIPlace:
 
     async def run(self, hear: Hear) -> None:
         def pass_on(event: EngineEvent) -> None:
-            if isinstance(event, EngineConnected):
+            if event.__class__ is EngineConnected:
                 self.node_list.connected()
             if self._on_event is not None:
                 self._on_event(event)

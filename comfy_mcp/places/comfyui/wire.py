@@ -10,8 +10,6 @@ it is never parsed whole: the few entries whose state is "running" are cut out o
 import json
 import math
 import re
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from comfy_mcp.domain.bounded import Bounded
@@ -41,6 +39,8 @@ from comfy_mcp.places.comfyui.outputs import outputs_of_node
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 """The first message on every connection: without it previews carry no prompt and no node."""
 
+_Fields = dict[str, Any]
+
 
 class Decoder:
     """Decodes one connection's frames, in order.
@@ -59,14 +59,21 @@ class Decoder:
 
         Raises WireFault for what is not JSON.
         """
+        data: Any
+        if frame[:17] == _STATUS and (count := _QUEUE.fullmatch(frame)) is not None:
+            return (QueueRemaining(count=int(count[1])),)
         if frame.startswith(_PROGRESS_STATE):
-            kind, data = "progress_state", {"nodes": _running_nodes(frame)}
+            if not (running := _running_nodes(frame)):
+                return ()
+            kind, data = "progress_state", {"nodes": running}
         else:
             kind, data = _message(frame)
         if kind in _NOT_NEEDED:
             return ()
+        if not isinstance(data, dict):
+            return (FrameLost(type=kind),)
         try:
-            return self._events(kind, _Fields(data))
+            return self._events(kind, data)
         except (WireFault, _ShapeFault):
             return (FrameLost(type=kind),)
 
@@ -80,80 +87,83 @@ class Decoder:
             return (_preview_with_metadata(frame),)
         return () if event == 3 else (UnknownMessage(type=f"binary {event}"),)
 
-    def _events(self, kind: str, data: "_Fields") -> tuple[EngineEvent, ...]:
+    def _events(self, kind: str, data: _Fields) -> tuple[EngineEvent, ...]:
         match kind:
             case "status":
-                self.sid = data.optional_text("sid") or self.sid
-                return (QueueRemaining(count=queue_remaining(data.fields.get("status"))),)
+                self.sid = _text(data, "sid") or self.sid
+                return (QueueRemaining(count=queue_remaining(data.get("status"))),)
             case "executing":
                 return self._executing(data)
             case "progress":
-                return tuple(self._steps([data.fields]))
+                return self._steps([data])
             case "progress_state":
-                nodes = data.fields.get("nodes")
+                nodes = data.get("nodes")
                 entries = nodes.values() if isinstance(nodes, dict) else []
-                return tuple(self._steps([entry for entry in entries if _is_running(entry)]))
+                return self._steps([entry for entry in entries if _is_running(entry)])
             case "executed":
-                node = self._shown(data)
-                outputs = outputs_of_node(node, data.fields.get("output"))
-                return (NodeExecuted(prompt_id=data.prompt_id(), node=node, outputs=outputs),)
+                node = _shown(data)
+                outputs = outputs_of_node(node, data.get("output"))
+                return (NodeExecuted(prompt_id=_prompt_id(data), node=node, outputs=outputs),)
             case _:
                 return (self._of_prompt(kind, data),)
 
-    def _of_prompt(self, kind: str, data: "_Fields") -> EngineEvent:
+    def _of_prompt(self, kind: str, data: _Fields) -> EngineEvent:
         match kind:
             case "execution_start":
                 self._display.clear()
-                return PromptStarted(prompt_id=data.prompt_id())
+                return PromptStarted(prompt_id=_prompt_id(data))
             case "execution_cached":
-                nodes = data.fields.get("nodes")
+                nodes = data.get("nodes")
                 names = nodes if isinstance(nodes, list) else []
                 return NodesCached(
-                    prompt_id=data.prompt_id(), nodes=tuple(NodeId(str(name)) for name in names)
+                    prompt_id=_prompt_id(data), nodes=tuple(NodeId(str(name)) for name in names)
                 )
             case "execution_success":
-                return PromptSucceeded(prompt_id=data.prompt_id())
+                return PromptSucceeded(prompt_id=_prompt_id(data))
             case "execution_error":
-                return PromptFailed(prompt_id=data.prompt_id(), failure=execution_failure(data.fields))
+                return PromptFailed(prompt_id=_prompt_id(data), failure=execution_failure(data))
             case "execution_interrupted":
-                return PromptInterrupted(prompt_id=data.prompt_id())
+                return PromptInterrupted(prompt_id=_prompt_id(data))
             case _:
                 return UnknownMessage(type=kind)
 
-    def _executing(self, data: "_Fields") -> tuple[EngineEvent, ...]:
-        if data.optional_text("prompt_id") is None:
+    def _executing(self, data: _Fields) -> tuple[EngineEvent, ...]:
+        if _text(data, "prompt_id") is None:
             # Sent once to a socket that reconnects: the running node without its prompt. The resync finds it.
             return ()
-        if data.fields.get("node") is None:
-            return (PromptEnded(prompt_id=data.prompt_id()),)
-        own, shown = data.node("node"), self._shown(data)
+        if data.get("node") is None:
+            return (PromptEnded(prompt_id=_prompt_id(data)),)
+        own, shown = _node(data, "node"), _shown(data)
         if max(len(own), len(shown)) <= MAX_NAME_CHARS:
             self._display[own] = shown
-        return (NodeStarted(prompt_id=data.prompt_id(), node=shown),)
+        return (NodeStarted(prompt_id=_prompt_id(data), node=shown),)
 
-    def _shown(self, data: "_Fields") -> NodeId:
-        return NodeId(data.optional_text("display_node") or data.node("node"))
-
-    def _steps(self, entries: list[dict[str, Any]]) -> Iterator[EngineEvent]:
+    def _steps(self, entries: list[_Fields]) -> tuple[EngineEvent, ...]:
+        steps: tuple[EngineEvent, ...] = ()
         for entry in entries:
-            step = self._step(_Fields(entry))
+            step = self._step(entry)
             if step is not None and step != self._last_step:
                 self._last_step = step
-                yield step
+                steps += (step,)
+        return steps
 
-    def _step(self, data: "_Fields") -> NodeProgressed | None:
+    def _step(self, data: _Fields) -> NodeProgressed | None:
         """From `progress` or an entry of `progress_state`; None when it says nothing yet."""
-        value, maximum = data.number("value"), data.number("max")
+        value, maximum = _number(data, "value"), _number(data, "max")
         if value <= 0 or maximum <= 0:
             return None
-        own = data.node("node_id" if "node_id" in data.fields else "node")
-        shown = data.optional_text("display_node_id") or self._display.get(own, own)
-        return NodeProgressed(prompt_id=data.prompt_id(), node=NodeId(shown), value=value, maximum=maximum)
+        own = _node(data, "node_id" if "node_id" in data else "node")
+        shown = _text(data, "display_node_id") or self._display.get(own, own)
+        return NodeProgressed(prompt_id=_prompt_id(data), node=NodeId(shown), value=value, maximum=maximum)
 
 
 _NOT_NEEDED = frozenset({"feature_flags"})
 _IMAGE_FORMATS = {1: "image/jpeg", 2: "image/png"}
 _PROGRESS_STATE = ('{"type": "progress_state"', '{"type":"progress_state"')
+_STATUS = '{"type": "status"'
+_QUEUE = re.compile(_STATUS + r', "data": \{"status": \{"exec_info": \{"queue_remaining": (\d{1,9})\}\}\}\}')
+"""What an engine sends to everybody with each prompt that comes or goes; the first frame has a `sid` too."""
+
 _RUNNING = re.compile(r'"state":\s*"running"')
 
 MAX_RUNNING_NODES = 64
@@ -170,39 +180,42 @@ class _ShapeFault(Exception):
     """A known message without the fields it should have."""
 
 
-class _Fields:
-    """A message's data, read field by field; raises _ShapeFault for what is missing."""
+# What a message's data say, each field by a function that raises _ShapeFault for what is missing. The values
+# come of JSON: their classes are the plain ones.
 
-    def __init__(self, data: object) -> None:
-        if not isinstance(data, dict):
-            raise _ShapeFault
-        self.fields: dict[str, Any] = data
 
-    def prompt_id(self) -> PromptId:
-        value = self.fields.get("prompt_id")
-        if not isinstance(value, str):
-            raise _ShapeFault
-        return PromptId(value)
+def _prompt_id(data: _Fields) -> PromptId:
+    value = data.get("prompt_id")
+    if value.__class__ is not str:
+        raise _ShapeFault
+    return PromptId(value)
 
-    def node(self, name: str) -> NodeId:
-        value = self.fields.get(name)
-        if not isinstance(value, str | int):
-            raise _ShapeFault
-        return NodeId(str(value))
 
-    def optional_text(self, name: str) -> str | None:
-        value = self.fields.get(name)
-        return value if isinstance(value, str) else None
+def _node(data: _Fields, name: str) -> NodeId:
+    value = data.get(name)
+    if not isinstance(value, str | int):
+        raise _ShapeFault
+    return NodeId(str(value))
 
-    def number(self, name: str) -> float:
-        value = self.fields.get(name)
-        try:
-            number = float(value) if isinstance(value, int | float) else math.nan
-        except OverflowError:
-            raise _ShapeFault from None
-        if not math.isfinite(number):
-            raise _ShapeFault
-        return number
+
+def _shown(data: _Fields) -> NodeId:
+    return NodeId(_text(data, "display_node") or _node(data, "node"))
+
+
+def _text(data: _Fields, name: str) -> str | None:
+    value = data.get(name)
+    return value if value.__class__ is str else None
+
+
+def _number(data: _Fields, name: str) -> float:
+    value = data.get(name)
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        raise _ShapeFault from None
+    if not math.isfinite(number):
+        raise _ShapeFault
+    return number
 
 
 def _is_running(entry: object) -> bool:
@@ -216,9 +229,10 @@ def _message(frame: str) -> tuple[str, Any]:
         message = json_text.parse(frame)
     except (ValueError, RecursionError):
         raise WireFault("a text frame is not JSON") from None
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+    kind = message.get("type") if message.__class__ is dict else None
+    if kind.__class__ is not str:
         raise WireFault("a text frame has no type")
-    return message["type"], message.get("data")
+    return kind, message.get("data")
 
 
 def _running_nodes(frame: str) -> dict[int, Any]:
@@ -238,8 +252,10 @@ def _running_nodes(frame: str) -> dict[int, Any]:
         at = match.end()
         if start >= 0 and end >= 0:
             at = end
-            with suppress(ValueError, RecursionError):
+            try:
                 found[start] = json_text.parse(frame[start : end + 1])
+            except (ValueError, RecursionError):
+                continue
     return found
 
 
@@ -254,13 +270,12 @@ def _preview_with_metadata(frame: bytes) -> PreviewFrame:
         raise WireFault("a preview frame's metadata is not JSON") from None
     if not isinstance(metadata, dict):
         raise WireFault("a preview frame's metadata is not an object")
-    fields = _Fields(metadata)
-    prompt_id = fields.optional_text("prompt_id")
-    node = fields.optional_text("display_node_id") or fields.optional_text("node_id")
+    prompt_id = _text(metadata, "prompt_id")
+    node = _text(metadata, "display_node_id") or _text(metadata, "node_id")
     return PreviewFrame(
         prompt_id=None if prompt_id is None else PromptId(prompt_id),
         node=None if node is None else NodeId(node),
-        media_type=fields.optional_text("image_type") or "application/octet-stream",
+        media_type=_text(metadata, "image_type") or "application/octet-stream",
         data=frame[8 + length :],
     )
 

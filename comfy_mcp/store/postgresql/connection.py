@@ -17,6 +17,7 @@ from comfy_mcp.store.connection import (
     Result,
     Statement,
     Values,
+    numbered,
     row_type,
 )
 from comfy_mcp.store.postgresql.compiled import SQL
@@ -69,11 +70,16 @@ class ServerConnection(Connection):
         )
         answer = self._statements.run(*plan.bound(values))
         if not answer.nfields:
-            return Result([], answer.command_tuples or 0, 0)
+            return Result([], answer.command_tuples or 0)
         if plan.row is None:
             plan.row = row_type(columns(answer))
         rows = self._statements.rows(answer, plan.row)
-        return Result(rows, len(rows), rows[0][0] if plan.text.endswith(" RETURNING seq") else 0)
+        return Result(rows, len(rows))
+
+    def append(self, statement: Statement, rows: Sequence[Values]) -> Sequence[int]:
+        plan = statement.plan(rows[0], POSTGRESQL, len(rows))
+        answer = self._statements.run(plan.text, numbered(rows))
+        return [seq for (seq,) in self._statements.rows(answer, tuple)]
 
     def send(self, statement: Statement, values: Values = _NONE) -> None:
         self._statements.send(*statement.plan(values, POSTGRESQL).bound(values))

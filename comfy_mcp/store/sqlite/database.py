@@ -69,6 +69,7 @@ class FileDatabase:
     loop_writer: Connection
     version_is_exact: bool = True
     _driver: "_Driver"
+    _file: str
     _identity: tuple[int, int]
     _sure_until: float = 0.0
 
@@ -90,7 +91,7 @@ class FileDatabase:
         """Raises StoreFault if another file is in the store's place, as after damage was set aside:
         two processes on two files would both drive the same engine."""
         try:
-            same = _identity(self.info.path) == self._identity
+            same = _identity(self._file) == self._identity
         except FileNotFoundError:
             same = False
         except OSError:
@@ -179,7 +180,8 @@ def open_file(settings: StoreGroup) -> FileDatabase:
             loop_reader=driver.impatient("BEGIN"),
             loop_writer=driver.impatient(BEGIN_WRITING),
             _driver=driver,
-            _identity=_identity(path),
+            _file=str(path),
+            _identity=_identity(str(path)),
         )
 
 
@@ -264,7 +266,7 @@ def _wal_in_use(driver: _Driver) -> StoreFault:
     )
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(path: str) -> tuple[int, int]:
     status = os.stat(path)  # noqa: PTH116 - ahead of each transaction: a third of the cost
     return status.st_dev, status.st_ino
 

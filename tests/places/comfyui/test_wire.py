@@ -249,6 +249,18 @@ def test_the_greeting_names_the_client_id() -> None:
     assert decoder.sid == "c0073fc503564c358f78ccf2b10ab116"
 
 
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" , ", " : ")])
+@pytest.mark.parametrize("count", [0, 7, 10**9, 10**12, -1])
+@pytest.mark.parametrize("sid", [{}, {"sid": "c"}])
+def test_the_length_of_the_queue_is_read_however_it_is_written(
+    separators: tuple[str, str], count: int, sid: dict[str, str]
+) -> None:
+    """The usual frame is read without parsing it."""
+    data = {"status": {"exec_info": {"queue_remaining": count}}, **sid}
+    frame = json.dumps({"type": "status", "data": data}, separators=separators)
+    assert decode(frame) == [QueueRemaining(count=count)]
+
+
 def test_feature_flags_are_what_the_recorded_client_sent() -> None:
     sent = [line["msg"] for line in recordings.lines("01") if line.get("dir") == "send" and "msg" in line]
     assert [json.loads(FEATURE_FLAGS)] == sent

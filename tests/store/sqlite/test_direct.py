@@ -9,12 +9,21 @@ import pytest
 
 from comfy_mcp.domain.errors import LimitExceeded, StoreFault
 from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store
+from comfy_mcp.store import ClaimOffer, Store
 from comfy_mcp.store.driver_side import SMALL_BYTES
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store, file_of
-from tests.support.jobs import GRAPH, queued_event
+from tests.support.jobs import (
+    GRAPH,
+    completed,
+    new_prompt_id,
+    output_of_job,
+    queued_event,
+    started,
+    submission,
+)
 
 
 class Opened:
@@ -57,6 +66,26 @@ async def test_small_writes_and_reads_by_key_need_no_thread(
         assert await house.store.get_job(job.id) is not None
         assert await house.store.view_job(job.id) is not None
         assert (house.writes, house.reads) == (0, 0)
+
+
+async def test_a_job_takes_twelve_statements_in_two_transactions(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(settings, monkeypatch) as house:
+        store, said = house.store, list[str]()
+        lease = await store.acquire_lease(EngineId("engine"), "me", 60)
+        assert lease is not None
+        file_of(store).loop_writer.driver_connection.set_trace_callback(said.append)
+
+        offer = ClaimOffer(lease=lease, prompt_id=new_prompt_id())
+        job, _, claim = await store.add_and_claim(submission(queued_event()), offer)
+        assert claim is not None
+        await store.record(lease, job.id, [started(job), completed(job)], outputs=[output_of_job(job)])
+
+        assert [text for text in said if text == "COMMIT"] == ["COMMIT"] * 2
+        statements = [text for text in said if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))]
+        assert len(statements) == 12, statements
+        assert house.writes == 0
 
 
 async def test_an_error_undoes_what_was_done_and_the_next_write_is_whole(
