@@ -44,7 +44,7 @@ HERE_SHARE = 0.05
 
 
 class Checker:
-    """`moment` is asked for each workflow."""
+    """`moment` is asked for each workflow that depends on it."""
 
     def __init__(self, moment: Callable[[], Moment | None] = lambda: None, *, cpu_s: int = CPU_S) -> None:
         self._moment = moment
@@ -73,7 +73,7 @@ class Checker:
         """
         if not self.is_large(text):
             with contextlib.suppress(OverBudget):
-                return judge(raw, info, Budget(share=HERE_SHARE), self._moment())
+                return judge(raw, info, Budget(share=HERE_SHARE), self._moment)
         with self._waiting.place(client):
             async with self._turns.turn(client):
                 answer = await self._asked(text, info)

@@ -39,7 +39,7 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
 def _answer(question: Question, info: ObjectInfo | None) -> Answer | Refusal:
     try:
         given = json.loads(question.text)
-        judged = judge(given, info, moment=question.moment)
+        judged = judge(given, info, moment=lambda: question.moment)
     except InvalidGraph as error:
         return Refusal.of(error)
     same = isinstance(given, dict) and judged.graph.raw is unwrapped(given)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_mcp.domain.errors import MAX_WARNINGS, GraphProblem
-from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.graph import OBJECT, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.shown import counted
 from comfy_mcp.domain.spelling import as_listed
@@ -34,7 +34,7 @@ def api_format(
     drawn and no date is filled in; warnings say where. Raises InvalidGraph (`graph_ui_format`), and what
     `budget` raises.
     """
-    inner = unwrapped(raw) if isinstance(raw, Mapping) else None
+    inner = unwrapped(raw) if isinstance(raw, OBJECT) else None
     if inner is None or info is None:
         return raw, ()
     if not is_ui_format(inner):
@@ -51,11 +51,12 @@ def api_format(
 
 def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
     """With a title for each node whose class the engine replaces: without one it answers a bare 500."""
+    if not info.replaced:
+        return graph
     bare = {
         key: {**node, "_meta": {"title": node["class_type"]}}
         for key, node in graph.items()
-        if info.replaced
-        and isinstance(node, Mapping)
+        if isinstance(node, OBJECT)
         and isinstance(node.get("class_type"), str)
         and node["class_type"] in info.replaced
         and not isinstance(node.get("_meta"), Mapping)

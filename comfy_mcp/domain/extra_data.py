@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.graph import OBJECT, unwrapped
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.ui_format import is_ui_format
 
@@ -49,7 +49,7 @@ class ExtraData:
 
 def submitted_file(raw: object) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
     """The part of a submit that is kept as `Submitted.file`, and a warning about what is left out."""
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, OBJECT):
         return None, ()
     graph = unwrapped(raw)
     given = raw.get("extra_data") if graph is not raw else None

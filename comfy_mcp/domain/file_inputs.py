@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +23,7 @@ from comfy_mcp.domain.object_info import ObjectInfo
 FOLDER = "bridge-files"
 """Below the engine's input folder; a name that nothing else has."""
 
+_IN_FOLDER = f"{FOLDER}/"
 _OUTPUT_PREFIX = f"{FOLDER}/output-"
 _MADE = re.compile(rf"{FOLDER}/job-([0-9a-zA-Z-]{{1,64}})-([0-9]{{1,4}})")
 _INDEX = re.compile(r"#([0-9]{1,4})$")
@@ -128,14 +128,23 @@ def file_inputs(graph: Graph, info: ObjectInfo | None) -> Iterator[FileInput]:
     nothing else. What names FOLDER is one everywhere.
     """
     for node in graph.nodes.values():
-        texts = {name: value for name, value in node.inputs.items() if isinstance(value, str)}
+        texts = {name: value for name, value in node.inputs.items() if value.__class__ is str}
         if not texts:
             continue
         specs = _specs(node, info)
         for name, value in texts.items():
-            found = _file_input(node, name, value, specs.get(name), info)
-            if found is not None:
-                yield found
+            spec = specs.get(name)
+            media = _media(node, name, value, spec, info)
+            if media is not None:
+                yield FileInput(
+                    node=node.id,
+                    class_type=node.class_type,
+                    name=name,
+                    value=value,
+                    media=media,
+                    listed=spec is not None and spec.lists(value),
+                    options=() if spec is None else spec.options or (),
+                )
 
 
 def reference(value: str) -> Reference:
@@ -309,43 +318,20 @@ def _specs(node: Node, info: ObjectInfo | None) -> Mapping[str, InputSpec]:
         return {}
     if not owner.grows:
         return owner.inputs
-    chosen = {name: value for name, value in node.inputs.items() if isinstance(value, str)}
+    chosen = {name: value for name, value in node.inputs.items() if value.__class__ is str}
     return {spec.name: spec for spec in active(tuple(owner.inputs.values()), chosen)}
-
-
-def _file_input(
-    node: Node, name: str, value: str, spec: InputSpec | None, info: ObjectInfo | None
-) -> FileInput | None:
-    media = _media(node, name, value, spec, info)
-    if media is None:
-        return None
-    return FileInput(
-        node=node.id,
-        class_type=node.class_type,
-        name=name,
-        value=value,
-        media=media,
-        listed=spec is not None and spec.lists(value),
-        options=() if spec is None else spec.options or (),
-    )
 
 
 def _media(
     node: Node, name: str, value: str, spec: InputSpec | None, info: ObjectInfo | None
 ) -> frozenset[str] | None:
     """The main media types that the input reads; None: it is no file."""
-    if spec is not None and any(value for key, value in spec.extra.items() if says_file(key)):
+    if spec is not None and spec.names_file:
         return next((media for key, media in _UPLOADS.items() if spec.extra.get(key)), _ANY)
     if info is None and (node.class_type, name) in _CORE:
         return _CORE[node.class_type, name]
-    if value.startswith(f"{FOLDER}/"):
+    if value.startswith(_IN_FOLDER):
         return _ANY
     if spec is None or spec.type != "COMBO" or spec.strict_options or spec.dynamic or spec.lists(value):
         return None
     return None if reference(value).source in {Source.NAME, Source.UNKNOWN} else _ANY
-
-
-@lru_cache(256)  # asked of each option of each input, which have a few names
-def says_file(key: object) -> bool:
-    """Whether a class says with this option of an input that it names files."""
-    return isinstance(key, str) and (key.endswith("upload") or key == "image_folder")

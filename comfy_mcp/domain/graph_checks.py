@@ -16,7 +16,7 @@ from types import MappingProxyType
 from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, invalid_graph
 from comfy_mcp.domain.ids import NodeId
-from comfy_mcp.domain.input_checks import Finding, check_inputs, followed_links
+from comfy_mcp.domain.input_checks import Declared, Finding, check_inputs, declared_inputs, followed_links
 from comfy_mcp.domain.missing import Missing, ModelLink, missing_classes, missing_models
 from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -120,18 +120,20 @@ def check_graph(
         beside = list(_spare(graph, info, set()))
         missing = replace(missing, models=missing_models(beside, models, Hints()))
         return _refused([_no_output(graph, info)], beside, 1, missing)
-    links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
+    declared = _declared(graph, info)
+    links = _links(graph, declared)
     reachable = _reachable(outputs, links)
-    findings = _findings(graph, info, reachable, links, Hints())
+    findings = _findings(graph, info, reachable, declared, links)
     spare = list(_spare(graph, info, reachable)) if missing.nodes else []
-    missing = replace(missing, models=missing_models([*findings, *spare], models, Hints()))
+    if lacking := missing_models([*findings, *spare], models, Hints()):
+        missing = replace(missing, models=lacking)
     problems = [finding for finding in findings if finding.certain]
-    stoppers = list(_stoppers(graph, info, reachable))
+    stoppers = list(_stoppers(graph, reachable, links))
     if stoppers or missing.nodes:
         first = [*_told(stoppers, hints), *missing.problems()]
         count = len(stoppers) + len(missing.nodes) + len(problems)
         return _refused([*first, *_told(problems, hints)], findings, count, missing)
-    causes = _causes(graph, problems, links)
+    causes = _causes(problems, links)
     good = tuple(output for output in outputs if output not in causes)
     told = {id(finding): problem for finding, problem in zip(problems, _told(problems, hints), strict=False)}
     dropped = [output for output in outputs if output in causes]
@@ -151,7 +153,7 @@ def check_graph(
 
 
 def _told(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...]:
-    return tuple(finding.tell(hints) for finding in findings[:MAX_PROBLEMS])
+    return tuple([finding.tell(hints) for finding in findings[:MAX_PROBLEMS]])
 
 
 def _doubts(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...]:
@@ -163,10 +165,12 @@ def _notes(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...
 
 
 def _warned(findings: Sequence[Finding], kind: str, hints: Hints) -> tuple[GraphProblem, ...]:
-    told = tuple(finding.tell(hints) for finding in findings[:MAX_WARNED])
+    told = tuple([finding.tell(hints) for finding in findings[:MAX_WARNED]])
     more = len(findings) - len(told)
+    if not more:
+        return told
     counted = GraphProblem(kind="more", message=f"And {more} more {kind} about inputs of this workflow.")
-    return (*told, counted) if more else told
+    return (*told, counted)
 
 
 def _idle(graph: Graph, reachable: set[NodeId]) -> Iterator[GraphProblem]:
@@ -198,7 +202,9 @@ def _refused(
     )
 
 
-def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Iterator[Finding]:
+def _stoppers(
+    graph: Graph, reachable: set[NodeId], links: Mapping[NodeId, Sequence[NodeId]]
+) -> Iterator[Finding]:
     """Find what the engine accepts with a 200 and then hangs on, for everybody, until it is restarted.
 
     Seen on ComfyUI 0.3.75: a node without `inputs` anywhere in the graph, and a link to a node that does not
@@ -209,9 +215,8 @@ def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> 
             text = "it needs an object `inputs` (it may be empty); ComfyUI stops working without it"
             yield Finding(node=node, kind="invalid_node", text=text)
         elif node.id in reachable:
-            followed = followed_links(node, info)
             for name, link in node.links.items():
-                if link.node not in graph.nodes and link.node not in followed:
+                if link.node not in graph.nodes and link.node not in links[node.id]:
                     text = f"it links to node {link.node}, which does not exist; ComfyUI stops working on it"
                     yield Finding(node=node, kind="bad_linked_input", text=text, input_name=name)
 
@@ -219,17 +224,20 @@ def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> 
 def _outputs(graph: Graph, info: ObjectInfo | None) -> tuple[NodeId, ...]:
     """A node of a class that nobody knows counts as an output where no other node uses it."""
     known = {} if info is None else info.classes
-    used = {link.node for node in graph.nodes.values() for link in node.links.values()}
-    return tuple(
+    nodes = graph.nodes.values()
+    strange = [node.class_type for node in nodes if node.class_type not in known]
+    used = {link.node for node in nodes for link in node.links.values()} if strange else set[NodeId]()
+    outputs = [
         node.id
-        for node in graph.nodes.values()
+        for node in nodes
         if (known[node.class_type].output_node if node.class_type in known else node.id not in used)
-    )
+    ]
+    return tuple(outputs)
 
 
 def _no_output(graph: Graph, info: ObjectInfo | None) -> GraphProblem:
     if info is None:
-        loop = _loops(graph, {node.id: followed_links(node, None) for node in graph.nodes.values()})
+        loop = _loops(graph, _links(graph, _declared(graph, None)))
         return next(loop).tell()  # every node is used by another one: there must be a loop
     hints = tuple(name for name in ("SaveImage", "PreviewImage") if name in info.classes)
     hint = (
@@ -244,14 +252,21 @@ def _no_output(graph: Graph, info: ObjectInfo | None) -> GraphProblem:
     )
 
 
-def _reachable(outputs: tuple[NodeId, ...], links: Mapping[NodeId, tuple[NodeId, ...]]) -> set[NodeId]:
+def _declared(graph: Graph, info: ObjectInfo | None) -> Mapping[NodeId, Declared]:
+    return {node.id: declared_inputs(node, info) for node in graph.nodes.values()}
+
+
+def _links(graph: Graph, declared: Mapping[NodeId, Declared]) -> Mapping[NodeId, Sequence[NodeId]]:
+    return {node.id: followed_links(node, declared[node.id]) for node in graph.nodes.values()}
+
+
+def _reachable(outputs: tuple[NodeId, ...], links: Mapping[NodeId, Sequence[NodeId]]) -> set[NodeId]:
     seen: set[NodeId] = set()
-    todo = list(outputs)
-    while todo:
-        node = todo.pop()
-        if node not in seen:
-            seen.add(node)
-            todo.extend(target for target in links[node] if target in links)
+    found = set(outputs)
+    while found:
+        seen |= found
+        linked = {target for node in found for target in links[node]}
+        found = {node for node in linked if node in links and node not in seen}
     return seen
 
 
@@ -259,16 +274,19 @@ def _findings(
     graph: Graph,
     info: ObjectInfo | None,
     reachable: set[NodeId],
-    links: Mapping[NodeId, tuple[NodeId, ...]],
-    hints: Hints,
+    declared: Mapping[NodeId, Declared],
+    links: Mapping[NodeId, Sequence[NodeId]],
 ) -> list[Finding]:
+    hints = Hints()
     found = [
         finding
         for node in graph.nodes.values()
         if node.id in reachable
-        for finding in check_inputs(node, graph, info, hints)
+        for finding in check_inputs(node, declared[node.id], graph, info, hints)
     ]
-    found.extend(_loops(graph, {node: links[node] for node in graph.nodes if node in reachable}))
+    reached = {node: targets for node, targets in links.items() if node in reachable}
+    if _has_loop(reached):
+        found.extend(_loops(graph, reached))
     return found
 
 
@@ -277,16 +295,14 @@ def _spare(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Ite
     hints = Hints()
     for node in graph.nodes.values():
         if node.id not in reachable:
-            for finding in check_inputs(node, graph, info, hints):
+            for finding in check_inputs(node, declared_inputs(node, info), graph, info, hints):
                 yield replace(finding, certain=False)
 
 
-def _causes(
-    graph: Graph, problems: list[Finding], links: Mapping[NodeId, tuple[NodeId, ...]]
-) -> Mapping[NodeId, Finding]:
+def _causes(problems: list[Finding], links: Mapping[NodeId, Sequence[NodeId]]) -> Mapping[NodeId, Finding]:
     """Each node that can't run → the first problem among its inputs."""
     users: dict[NodeId, list[NodeId]] = {}
-    for node, targets in links.items():
+    for node, targets in links.items() if problems else ():
         for target in targets:
             users.setdefault(target, []).append(node)
     causes: dict[NodeId, Finding] = {}
@@ -300,7 +316,24 @@ def _causes(
     return causes
 
 
-def _loops(graph: Graph, links: Mapping[NodeId, tuple[NodeId, ...]]) -> Iterator[Finding]:
+def _has_loop(links: Mapping[NodeId, Sequence[NodeId]]) -> bool:
+    """Whether some nodes are left when, again and again, those go that no other needs."""
+    users = dict.fromkeys(links, 0)
+    for targets in links.values():
+        for target in targets:
+            if target in users:
+                users[target] += 1
+    free = [node for node, count in users.items() if not count]
+    for node in free:  # it grows
+        for target in links[node]:
+            if target in users:
+                users[target] -= 1
+                if not users[target]:
+                    free.append(target)
+    return len(free) < len(links)
+
+
+def _loops(graph: Graph, links: Mapping[NodeId, Sequence[NodeId]]) -> Iterator[Finding]:
     """One finding per node that a loop comes back to, met by a depth-first walk; iterative, for graphs deeper
     than Python's stack."""
     done: set[NodeId] = set()

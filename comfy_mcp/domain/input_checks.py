@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
-from comfy_mcp.domain.file_inputs import Source, reference, says_file
+from comfy_mcp.domain.file_inputs import Source, reference
 from comfy_mcp.domain.graph import Graph, Link, Node
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
@@ -27,6 +27,9 @@ _FILE_PLACES = (" [input]", " [output]", " [temp]")
 _LINK_ONLY = frozenset(
     {"MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "CONTROL_NET", "AUDIO", "VIDEO"}
 )
+_NOT_TEXT = _LINK_ONLY | {"INT", "FLOAT", "BOOLEAN"}
+_EXACT, _INF = 2**53, float("inf")
+"""Whole numbers up to the first are the same as floats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,55 +72,72 @@ class Finding:
         )
 
 
-def followed_links(node: Node, info: ObjectInfo | None) -> tuple[NodeId, ...]:
+Declared = Mapping[str, InputSpec] | None
+"""The inputs that a node has by its class; None: not known, so every link counts."""
+
+
+def declared_inputs(node: Node, info: ObjectInfo | None) -> Declared:
+    owner = None if info is None else info.classes.get(node.class_type)
+    if owner is None or not owner.checked:
+        return None
+    if not owner.grows:
+        return owner.inputs
+    # The values by which the engine chooses what dynamic inputs grow.
+    chosen = {name: value for name, value in node.inputs.items() if value.__class__ is str}
+    return {spec.name: spec for spec in active(tuple(owner.inputs.values()), chosen)}
+
+
+def followed_links(node: Node, declared: Declared) -> list[NodeId]:
     """The nodes whose validity the engine makes this node's validity depend on: declared inputs only."""
-    declared = _declared(node, info)
-    return tuple(link.node for name, link in node.links.items() if declared is None or name in declared)
+    return [link.node for name, link in node.links.items() if declared is None or name in declared]
 
 
-def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None, hints: Hints) -> Iterator[Finding]:
+def check_inputs(
+    node: Node, declared: Declared, graph: Graph, info: ObjectInfo | None, hints: Hints
+) -> Iterator[Finding]:
     """The faults of the node itself, without those of the nodes that it needs. `hints` decides which unknown
     inputs of a custom node are typing errors."""
     if not node.has_inputs:
         return  # refused as a whole, see graph_checks
-    owner = _owner(node, info)
-    if info is None or owner is None:
+    if info is None or declared is None:
         for name, link in node.links.items():
             yield from _check_target(node, name, link, graph)
         return
-    names = _names(node, owner)
-    strays = [name for name in node.inputs if name not in names]
-    for spec in names.values():
-        if spec.name in node.inputs:
-            yield from _check_input(node, spec, node.inputs[spec.name], graph, info)
-        elif spec.unread and any(name.startswith(f"{spec.name}.") for name in strays):
-            pass  # perhaps what it grows
+    inputs = node.inputs
+    strays = [name for name in inputs if name not in declared]
+    for name, spec in declared.items():
+        if name in inputs:
+            if not _fits(node, spec, inputs[name], graph, info):
+                yield from _check_input(node, spec, inputs[name], graph, info)
         elif spec.required and (not spec.dynamic or spec.choices is not None or spec.unread):
+            if spec.unread and any(stray.startswith(f"{name}.") for stray in strays):
+                continue  # perhaps what it grows
             yield _missing(node, spec, strays)
-    yield from _unknown(node, owner, names, strays, hints)
+    if strays:
+        yield from _unknown(node, info.classes[node.class_type], declared, strays, hints)
 
 
-def _chosen(node: Node) -> Mapping[str, object]:
-    """The values by which the engine chooses what dynamic inputs grow."""
-    return {name: value for name, value in node.inputs.items() if isinstance(value, str)}
-
-
-def _owner(node: Node, info: ObjectInfo | None) -> ClassInfo | None:
-    """None: not known, so every link counts."""
-    owner = None if info is None else info.classes.get(node.class_type)
-    return owner if owner is not None and owner.checked else None
-
-
-def _declared(node: Node, info: ObjectInfo | None) -> Collection[str] | None:
-    owner = _owner(node, info)
-    return None if owner is None else _names(node, owner)
-
-
-def _names(node: Node, owner: ClassInfo) -> Mapping[str, InputSpec]:
-    """The inputs that the node has, by name."""
-    if not owner.grows:
-        return owner.inputs
-    return {spec.name: spec for spec in active(tuple(owner.inputs.values()), _chosen(node))}
+def _fits(node: Node, spec: InputSpec, value: Any, graph: Graph, info: ObjectInfo) -> bool:
+    """Whether `_check_input` surely finds nothing, found out as quickly as can be: most inputs are good."""
+    kind = value.__class__
+    if kind is list:
+        try:
+            link = node.links[spec.name]
+            types = info.classes[graph.nodes[link.node].class_type].output_types
+            return types is not None and types[link.slot] == spec.type
+        except LookupError:
+            return False
+    if kind is str:
+        return spec.type not in _NOT_TEXT and (spec.options is None or spec.lists(value))
+    if spec.options is not None or spec.names_file:
+        return False
+    low, high = spec.minimum, spec.maximum
+    if spec.type == "FLOAT":
+        exact = kind is float or (kind is int and -_EXACT < value < _EXACT)
+        return exact and (-_INF if low is None else low) <= value <= (_INF if high is None else high)
+    if kind is int and spec.type == "INT":
+        return (low is None or low <= value) and (high is None or value <= high)
+    return kind is bool and spec.type == "BOOLEAN" and low is None and high is None
 
 
 def _missing(node: Node, spec: InputSpec, strays: Sequence[str]) -> Finding:
@@ -354,7 +374,7 @@ def _is_no_file(spec: InputSpec, value: object) -> bool:
     """Where a file has to be named."""
     if isinstance(value, str) or not spec.required or spec.multiple:
         return False
-    return any(said for key, said in spec.extra.items() if says_file(key))
+    return spec.names_file
 
 
 def _names_a_place(spec: InputSpec, value: Any) -> bool:

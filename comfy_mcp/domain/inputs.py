@@ -27,7 +27,6 @@ _DYNAMIC_COMBO, _AUTOGROW, _SLOT = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3",
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 """An input that takes links of one type, which the first of them decides."""
 _DYNAMIC = re.compile(r"COMFY_.*_V[0-9]+")
-_UPLOAD_OPTIONS = ("remote", "image_folder")
 _OWN_VALIDATION: Mapping[str, frozenset[str]] = MappingProxyType({"LoadLatent": frozenset({"latent"})})
 """Inputs of core classes that the engine validates itself and whose options don't show it (0.3.75)."""
 
@@ -62,6 +61,12 @@ class InputSpec:
     choices: Mapping[str, tuple["InputSpec", ...]] | None = field(default=None, compare=False, repr=False)
     slots: tuple["InputSpec", ...] = field(default=(), compare=False, repr=False)
     behind: tuple["InputSpec", ...] = field(default=(), compare=False, repr=False)
+    names_file: bool = field(init=False, compare=False, repr=False)
+    """An option of it says that it names a file."""
+
+    def __post_init__(self) -> None:
+        said = any(value for key, value in self.extra.items() if _says_file(key))
+        object.__setattr__(self, "names_file", said)
 
     @property
     def default(self) -> object:
@@ -121,7 +126,7 @@ def active(specs: tuple[InputSpec, ...], values: Mapping[str, object]) -> Iterat
             yield from active(spec.choices.get(key, ()) if isinstance(key, str) else (), values)
         elif spec.behind:
             yield from active(spec.behind if spec.name in values else (), values)
-        else:
+        elif spec.slots:
             yield from active(spec.slots, values)
 
 
@@ -274,8 +279,12 @@ def _looked_up(options: tuple[object, ...]) -> frozenset[object] | None:
     return frozenset(options)
 
 
+def _says_file(key: object) -> bool:
+    return isinstance(key, str) and (key.endswith("upload") or key == "image_folder")
+
+
 def _adds_options(key: object) -> bool:
-    return isinstance(key, str) and (key.endswith("upload") or key in _UPLOAD_OPTIONS)
+    return _says_file(key) or key == "remote"
 
 
 def _number(value: object) -> float | None:

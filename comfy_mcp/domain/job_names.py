@@ -23,7 +23,7 @@ def prompt_words(graph: Graph) -> str | None:
     first = next(behind, None)
     encoder = None if first is None else graph.nodes.get(first.node)
     for node in (*(() if encoder is None else (encoder,)), *graph.nodes.values()):
-        for name in _TEXTS:
+        for name in _TEXTS if not node.inputs.keys().isdisjoint(_TEXTS) else ():
             value = node.inputs.get(name)
             words = value.split(maxsplit=WORDS) if isinstance(value, str) else ()
             if words:

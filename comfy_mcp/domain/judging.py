@@ -1,15 +1,16 @@
 """All that is decided about a workflow before it becomes a job."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from comfy_mcp.domain.api_format import api_format
 from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
-from comfy_mcp.domain.graph import Graph, parse_graph
+from comfy_mcp.domain.graph import OBJECT, Graph, parse_graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.domain.ui_scopes import Budget, Controls, refusal
 from comfy_mcp.domain.ui_texts import Moment
 
@@ -31,16 +32,21 @@ class Judged:
 
 
 def judge(
-    raw: object, info: ObjectInfo | None, budget: Budget | None = None, moment: Moment | None = None
+    raw: object,
+    info: ObjectInfo | None,
+    budget: Budget | None = None,
+    moment: Callable[[], Moment | None] = lambda: None,
 ) -> Judged:
-    """`raw` in API format as at `moment`, checked against an engine's classes.
+    """`raw` in API format as at `moment`, which is asked for where that matters, checked against an engine's
+    classes.
 
     Raises InvalidGraph for what is no graph, and what `budget` raises. Whether the graph would run is in the
     report.
     """
     controls: Controls = {}
     refused: list[GraphProblem] = []
-    converted, warnings = api_format(raw, info, budget, moment, controls, refused)
+    at = moment() if isinstance(raw, OBJECT) and is_ui_format(unwrapped(raw)) else None
+    converted, warnings = api_format(raw, info, budget, at, controls, refused)
     graph = parse_graph(converted)
     report = check_graph(graph, info, model_links(raw))
     if refused:

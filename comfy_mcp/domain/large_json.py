@@ -20,13 +20,17 @@ LARGE_VALUES = 30_000
 def is_large(value: object) -> bool:
     """Whether it holds more than LARGE_VALUES. Looks at no more than that many."""
     left = LARGE_VALUES
-    containers: list[Any] = [value] if isinstance(value, dict | list) else []
-    for found in containers:  # it grows
-        left -= len(found)
+    found: list[Any] = [value] if isinstance(value, dict | list) else []
+    while found:
+        left -= sum(map(len, found))
         if left < 0:
             return True
-        values = found.values() if isinstance(found, dict) else found
-        containers += [each for each in values if each.__class__ is dict or each.__class__ is list]
+        found = [
+            each
+            for one in found
+            for each in (one.values() if isinstance(one, dict) else one)
+            if each.__class__ is dict or each.__class__ is list
+        ]
     return False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.errors import GraphProblem
-from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, Node, unwrapped
+from comfy_mcp.domain.graph import MAX_PROBLEMS, OBJECT, Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
 from comfy_mcp.domain.nearest import Hints
@@ -302,7 +302,9 @@ def missing_models(
 
 def model_links(raw: object) -> Mapping[str, ModelLink]:
     """Of a workflow in UI format, the model files that its nodes say where to get (`properties.models`)."""
-    inner = unwrapped(raw) if isinstance(raw, Mapping) else {}
+    inner = unwrapped(raw) if isinstance(raw, OBJECT) else {}
+    if inner.keys().isdisjoint(("nodes", "definitions")):
+        return {}
     definitions = inner.get("definitions")
     inside = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     found: dict[str, ModelLink] = {}

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.graph import Graph
@@ -123,11 +125,11 @@ class Needs:
 
 
 def needs_of(graph: Graph) -> Needs:
-    found: set[str] = set()
-    for node in graph.nodes.values():
-        _collect_models(node.inputs, found)
-    classes, models = tuple(sorted({node.class_type for node in graph.nodes.values()})), tuple(sorted(found))
-    return Needs(node_classes=classes, models=models, shape=_digest(classes, models))
+    nodes = graph.nodes.values()
+    texts = _texts_in([node.inputs for node in nodes])
+    models = {text.replace("\\", "/") for text in texts if is_model_file(text)}
+    classes, files = tuple(sorted({node.class_type for node in nodes})), tuple(sorted(models))
+    return Needs(node_classes=classes, models=files, shape=_digest(classes, files))
 
 
 MOST_KEPT = 4_096
@@ -147,16 +149,9 @@ _kept_digest = lru_cache(maxsize=256)(_digested)
 """A client submits the same classes again and again."""
 
 
-def _collect_models(inputs: object, found: set[str]) -> None:
-    todo: list[object] = [inputs]
-    while todo:
-        match todo.pop():
-            case str() as text:
-                if is_model_file(text):
-                    found.add(text.replace("\\", "/"))
-            case dict() as inner:
-                todo.extend(inner.values())
-            case list() as items:
-                todo.extend(items)
-            case _:
-                pass
+def _texts_in(found: list[Any]) -> Iterator[str]:
+    """The texts with a dot in objects and lists, and in those within them."""
+    while found:
+        values = [value for each in found for value in (each if each.__class__ is list else each.values())]
+        yield from [value for value in values if value.__class__ is str and "." in value]
+        found = [value for value in values if value.__class__ is dict or value.__class__ is list]

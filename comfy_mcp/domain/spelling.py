@@ -4,9 +4,10 @@ A workflow that was made on Windows names a file with a backslash behind its fol
 it with a slash and refuses the other spelling.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from comfy_mcp.domain.graph import OBJECT
 from comfy_mcp.domain.object_info import ObjectInfo
 
 
@@ -14,8 +15,16 @@ def as_listed(graph: Mapping[str, Any], info: ObjectInfo) -> tuple[Mapping[str, 
     """`graph` (API format) in the engine's spelling, with a sentence for each change; itself without any."""
     changed: dict[str, Any] = {}
     notes = []
-    for key, node in graph.items():
-        for name, value, listed in _misspelled(node, info):
+    in_folders = [
+        (key, node, name, value)
+        for key, node in graph.items()
+        if isinstance(node, OBJECT) and isinstance(inputs := node.get("inputs"), OBJECT)
+        for name, value in inputs.items()
+        if value.__class__ is str and ("/" in value or "\\" in value)
+    ]
+    for key, node, name, value in in_folders:
+        listed = _listed(node.get("class_type"), name, value, info)
+        if listed is not None:
             new = changed.setdefault(key, {**node, "inputs": dict(node["inputs"])})
             new["inputs"][name] = listed
             place = f"Node {key} ({node['class_type']}), input {name!r}"
@@ -23,15 +32,11 @@ def as_listed(graph: Mapping[str, Any], info: ObjectInfo) -> tuple[Mapping[str, 
     return ({**graph, **changed}, notes) if changed else (graph, notes)
 
 
-def _misspelled(node: object, info: ObjectInfo) -> Iterator[tuple[str, str, str]]:
-    """(input, value, the same as it is listed)."""
-    if not isinstance(node, Mapping) or not isinstance(inputs := node.get("inputs"), Mapping):
-        return
-    kind = node.get("class_type")
+def _listed(kind: object, name: str, value: str, info: ObjectInfo) -> str | None:
+    """With the other slash, where the engine lists it so and not as it is."""
     known = info.classes.get(kind) if isinstance(kind, str) else None
-    specs = {} if known is None else known.inputs
-    for name, value in inputs.items():
-        if name in specs and isinstance(value, str) and ("/" in value or "\\" in value):
-            other = value.replace("\\", "/") if "\\" in value else value.replace("/", "\\")
-            if not specs[name].lists(value) and specs[name].lists(other):
-                yield name, value, other
+    spec = None if known is None else known.inputs.get(name)
+    if spec is None or spec.lists(value):
+        return None
+    other = value.replace("\\", "/") if "\\" in value else value.replace("/", "\\")
+    return other if spec.lists(other) else None

@@ -168,7 +168,7 @@ class Recorded:
         return dry_run_result(judged.graph, report, raw, warnings)
 
     def _judged(self, raw: object) -> Judged:
-        return judge(raw, self._info, moment=moment_of(self._now_ms()))
+        return judge(raw, self._info, moment=lambda: moment_of(self._now_ms()))
 
     async def _read(self, content: AsyncIterable[bytes]) -> tuple[Any, tuple[str, ...]]:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step

@@ -68,8 +68,7 @@ async def given_workflow(
 
     Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
     services = context.services
-    inputs = _named(params.inputs)
-    values = _named(values)
+    inputs, values = _named(params.inputs), _named(values)
     _require_one(params.workflow, params.path, context.content)
     asked = _named_in(params.workflow)
     named, name, path = None, params.name, params.path
@@ -112,13 +111,11 @@ async def given_workflow(
 
 async def name_of(given: Given, checked: Checked) -> str | None:
     """What people call the job: as given, else by its prompt, its title or what it does."""
-    graph, large = checked.graph, checked.large
-    return (
-        one_line(given.name)
-        or one_line(await beside(large, prompt_words, graph))
-        or one_line(given.title)
-        or one_line(await beside(large, purpose, graph))
-    )
+    return one_line(given.name) or await beside(checked.large, _name_by, checked.graph, given.title)
+
+
+def _name_by(graph: Graph, title: str | None) -> str | None:
+    return one_line(prompt_words(graph)) or one_line(title) or one_line(purpose(graph))
 
 
 def _require_one(*given: object) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.domain.graph import MAX_WRAPPERS, wrapped_graph, wrappers_of
+from comfy_mcp.domain.graph import MAX_WRAPPERS, OBJECT, WRAPPERS, wrapped_graph, wrappers_of
 from comfy_mcp.operations.beside import beside
 
 _MOST_LAYERS = 3
@@ -19,6 +19,8 @@ JSON = ("{", '"', _FENCE)
 async def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
     """The graph that a caller means by `value`: JSON text, twice encoded or in a Markdown fence, and the
     wrappers that other tools put around a graph; and warnings. Raises what `parse` raises for other text."""
+    if isinstance(value, OBJECT) and value.keys().isdisjoint(WRAPPERS):
+        return value, ()
     large = large_json.is_large(value) or _is_large_text(value)
     return await beside(large, _graph_in, value, parse)
 
@@ -26,7 +28,7 @@ async def graph_in(value: object, parse: Callable[[str], object]) -> tuple[objec
 def _is_large_text(value: object, depth: int = MAX_WRAPPERS) -> bool:
     """Whether it is, or has in the place of a graph, JSON text that takes long to parse. `value` has few
     values, whatever their lengths."""
-    if isinstance(value, Mapping) and depth:
+    if isinstance(value, OBJECT) and depth:
         return any(_is_large_text(value[key], depth - 1) for key in wrappers_of(value))
     return isinstance(value, str) and len(value) > large_json.LARGE_BYTES
 
@@ -34,7 +36,7 @@ def _is_large_text(value: object, depth: int = MAX_WRAPPERS) -> bool:
 def _graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
     warnings: list[str] = []
     value = _read(value, parse, warnings)
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         inner, where = wrapped_graph(value)
         if where not in ("", "prompt"):  # the body of ComfyUI's POST /prompt may have extra_data as well
             file = value.get("workflow")
@@ -52,7 +54,7 @@ def _read(
     """`value` without texts in the place of a graph: itself, or in what is put around one."""
     for layer in range(_MOST_LAYERS if isinstance(value, str) else 0):
         value = _decoded(value, parse, warnings, again=layer > 0)
-    if not isinstance(value, Mapping) or not depth:
+    if not isinstance(value, OBJECT) or not depth:
         return value
     inner = {key: value[key] for key in wrappers_of(value)}
     read = {

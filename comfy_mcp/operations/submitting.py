@@ -63,7 +63,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     services = context.services
     params = with_names(context.services.engines.equipment, params)
     require_lane(context, params.gpu, _wish(params))
-    require_high(context, Priority(params.priority))
+    priority = Priority(params.priority)
+    require_high(context, priority)
     save_to = await checked_place(context, params.save_to)
     webhook = await webhook_of(context, params.webhook)
     varied = params.variations is not None or params.matrix is not None
@@ -86,7 +87,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         after=after,
         client=context.caller.client,
         lane=LOCAL if auto else params.gpu,
-        priority=Priority(params.priority),
+        priority=priority,
         name=await name_of(given, checked),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
@@ -300,11 +301,11 @@ async def checked_graph(
     context.found.extend(warnings)
     warnings += spending(context, partners) if lane == LOCAL else priced(partners)
     may_spend = lane == LOCAL and Right.SPEND in context.caller.rights and (bool(partners) or info is None)
-    kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
+    kept = file is not None or may_spend or save_to is not None
     checked = Checked(
         graph=graph,
         report=report,
-        submitted=None if kept == Submitted() else kept,
+        submitted=Submitted(file=file, may_spend=may_spend, save_to=save_to) if kept else None,
         large=len(text) > large_json.LARGE_BYTES,
         by_engine=info is not None,
     )

@@ -300,6 +300,9 @@ FAMILIES: dict[str, Callable[[int], Workflow]] = {
         | {f"k{at}": node("KSampler", model=["w", 0]) for at in range(size)}
         | {"p": node("PreviewAny", source=["k0", 0])}
     ),
+    "nodes in a wrapper": lambda size: {
+        "prompt": {str(at): node("X", x=[f"{at + 1}", 0]) for at in range(size)}
+    },
     "braces and comments": lambda size: ui(
         {"id": 1, "type": "CLIPTextEncode", "widgets_values": ["{" * size + "/*" * size + "|\\}" * size]}
     ),

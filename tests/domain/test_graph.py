@@ -182,3 +182,19 @@ def test_the_graph_of_a_runpod_body_is_taken_out() -> None:
     graph = {"1": {"class_type": "A", "inputs": {}}}
     assert parse_graph({"input": {"workflow": graph, "images": []}}).raw == graph
     assert list(parse_graph({"input": {"class_type": "A", "inputs": {}}}).nodes) == ["input"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "pack"),
+    [
+        ({"cnr_id": "pack", "aux_id": "owner/name"}, "pack"),
+        ({"cnr_id": "", "aux_id": "owner/name"}, "owner/name"),
+        ({"cnr_id": 5}, None),
+        ({"title": "x"}, None),
+        (["cnr_id"], None),
+        ({"aux_id": "k" * 200}, "k" * 100),
+    ],
+)
+def test_a_node_may_say_where_its_class_comes_from(meta: object, pack: str | None) -> None:
+    graph = parse_graph({"1": {"class_type": "X", "inputs": {}, "_meta": meta}})
+    assert [node.pack for node in graph.nodes.values()] == [pack]
