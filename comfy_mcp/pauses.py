@@ -42,8 +42,8 @@ meets one."""
 @contextlib.asynccontextmanager
 async def short_pauses() -> AsyncIterator[None]:
     """For the whole process, while the context is open and its loop runs. What there is at its start is never
-    walked."""
-    switch_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    walked; nor is it later, where something was frozen before."""
+    switch_s, thresholds, was_frozen = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count() > 0
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()
     gc.set_threshold(*thresholds[:2], _NEVER)
@@ -53,7 +53,8 @@ async def short_pauses() -> AsyncIterator[None]:
     finally:
         collector.next_look.cancel()
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        if not was_frozen:
+            gc.unfreeze()
         sys.setswitchinterval(switch_s)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -81,6 +82,8 @@ def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
         if coverage.started:  # not in the process that hands them out
             import_everything()
         coverage.pause()
+        if (below := Coverage.current()) is not None:  # pytest-cov starts two in each process of xdist's
+            below.stop()
     gc.disable()
     try:
         return (yield)

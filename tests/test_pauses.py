@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -42,7 +43,18 @@ def test_a_full_collection_that_found_little_is_followed_by_one_much_later() -> 
     assert enough_after(ENOUGH, 0, MANY - 1) == ENOUGH, "it was short"
 
 
-async def test_while_it_serves_no_full_collection_comes_by_itself() -> None:
+@pytest.fixture(autouse=True)
+def _frozen_as_before() -> Iterator[None]:
+    """The process that runs the tests walks none of them, see conftest.py."""
+    was_frozen = gc.get_freeze_count() > 0
+    yield
+    if was_frozen:
+        gc.freeze()
+
+
+@pytest.mark.parametrize("frozen_before", [False, True])
+async def test_while_it_serves_no_full_collection_comes_by_itself(frozen_before: bool) -> None:
+    (gc.freeze if frozen_before else gc.unfreeze)()
     switch_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
     async with short_pauses():
         assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
@@ -53,7 +65,7 @@ async def test_while_it_serves_no_full_collection_comes_by_itself() -> None:
         assert len(kept) == 300_000
     assert sys.getswitchinterval() == pytest.approx(switch_s)
     assert gc.get_threshold() == thresholds
-    assert gc.get_freeze_count() == 0
+    assert (gc.get_freeze_count() > 0) is frozen_before
 
 
 async def test_what_is_garbage_is_collected_when_it_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output, in_commands
 from comfy_mcp.cli.session import open_session
-from comfy_mcp.operations.shapes import DrainResult, EngineChangeResult, EngineItem, SystemResult
+from comfy_mcp.cli.show import engines_lines
+from comfy_mcp.operations.shapes import DrainResult, EngineChangeResult, SystemResult
 from comfy_mcp.settings import Settings
 
 
@@ -14,7 +15,7 @@ async def list_(settings: Settings, output: Output) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         system: SystemResult = await session.call("system_status", {})
     found = [engine.model_dump(mode="json") for engine in system.engines]
-    output.result({"engines": found}, [_line(engine) for engine in system.engines])
+    output.result({"engines": found}, engines_lines(system.engines))
     if not found:
         output.note("There is no engine. `comfy-bridge engines add NAME URL` adds one.")
     return ExitCode.OK
@@ -41,7 +42,3 @@ def headers_of(lines: Sequence[str]) -> dict[str, str]:
     """Of `Name: value`."""
     pairs = (line.partition(":") for line in lines)
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _line(engine: EngineItem) -> str:
-    return "  ".join([engine.text(), engine.url, *([",".join(engine.labels)] if engine.labels else [])])

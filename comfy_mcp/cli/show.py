@@ -8,6 +8,7 @@ from comfy_mcp.cli.progress import describe
 from comfy_mcp.operations.shapes import (
     AttemptItem,
     DescribedWorkflowResult,
+    EngineItem,
     FoundNodesResult,
     FoundWorkflowsResult,
     ModelsResult,
@@ -89,6 +90,13 @@ def outputs_lines(result: OutputsResult) -> list[str]:
         for item in result.outputs
     ]
     return [*table(("OUTPUT", "TYPE", "SIZE", "CREATED", "NAME"), rows), *_more(result.next_cursor)]
+
+
+def engines_lines(engines: Sequence[EngineItem]) -> list[str]:
+    rows = [
+        (each.id, each.state, each.url, ", ".join(each.labels) or "-", each.error or "-") for each in engines
+    ]
+    return table(("ENGINE", "STATE", "URL", "LABELS", "ERROR"), rows) if rows else []
 
 
 def workflows_lines(result: WorkflowsResult) -> list[str]:

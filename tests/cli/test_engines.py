@@ -34,7 +34,11 @@ def test_the_first_engine_is_added_where_there_is_no_file_and_the_last_one_remov
     added = shell("engines", "add", "here", engine.url)
     assert (added.code, added.err) == (0, "")
     assert added.lines == [f"{file} is changed. `comfy-bridge doctor` shows it within seconds."]
-    assert shell("engines", "list").lines == [f"here up  {engine.url}"]
+    head, line = shell("engines", "list").lines
+    assert (head.split(), line.split()) == (
+        ["ENGINE", "STATE", "URL", "LABELS", "ERROR"],
+        ["here", "up", engine.url, "-", "-"],
+    )
     assert "`comfy-bridge doctor`" in shell("engines", "remove", "here", "--json").json["nextStep"]
     listed = shell("engines", "list")
     assert (listed.out, listed.err) == (

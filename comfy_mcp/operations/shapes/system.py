@@ -126,9 +126,12 @@ class EngineItem(Part):
     events: bool | None = None
     age_ms: int | None = None
 
+    @property
+    def state(self) -> str:
+        return f"{'up' if self.up else 'down'}{', drained' if self.drained else ''}"
+
     def text(self) -> str:
-        state = f"{'up' if self.up else 'down'}{', drained' if self.drained else ''}"
-        return f"{self.id} {state}" + (f" ({self.error})" if self.error else "")
+        return f"{self.id} {self.state}" + (f" ({self.error})" if self.error else "")
 
 
 class DrainResult(Result):
