@@ -31,6 +31,11 @@ class Judged:
         return None if error is None else error.with_warnings([*self.warnings, *self.report.warnings])
 
 
+def in_ui_format(raw: object) -> bool:
+    """Whether it can be read only with an engine's node list, which has the names of the values."""
+    return isinstance(raw, OBJECT) and is_ui_format(unwrapped(raw))
+
+
 def judge(
     raw: object,
     info: ObjectInfo | None,
@@ -45,7 +50,7 @@ def judge(
     """
     controls: Controls = {}
     refused: list[GraphProblem] = []
-    at = moment() if isinstance(raw, OBJECT) and is_ui_format(unwrapped(raw)) else None
+    at = moment() if in_ui_format(raw) else None
     converted, warnings = api_format(raw, info, budget, at, controls, refused)
     graph = parse_graph(converted)
     report = check_graph(graph, info, model_links(raw))

@@ -5,8 +5,22 @@ from collections.abc import Collection, Mapping, Sequence
 from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.ids import ClientId, EngineId
-from comfy_mcp.domain.judging import Judged
+from comfy_mcp.domain.judging import Judged, in_ui_format
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.operations.services import Services
+
+FRESH_S = 5.0
+"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
+
+
+async def lists_for(services: Services, raw: object) -> NodeLists:
+    """The engines' node lists. A workflow in UI format is refused without any: so an engine's first list,
+    for which a ComfyUI with many node packs needs some seconds, is waited for."""
+    known = await services.engines.node_lists()
+    if not known and in_ui_format(raw):
+        known = await services.engines.node_lists(max_age_s=FRESH_S)
+    return known
 
 
 async def best_engine(

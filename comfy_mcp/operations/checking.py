@@ -14,12 +14,12 @@ from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput, carrying
 from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.domain.judging import Judged, judge
+from comfy_mcp.domain.judging import Judged, in_ui_format, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
-from comfy_mcp.domain.ui_format import is_ui_format, off_count
+from comfy_mcp.domain.ui_format import off_count
 from comfy_mcp.domain.ui_texts import Moment
-from comfy_mcp.operations.best_engine import best_engine
+from comfy_mcp.operations.best_engine import best_engine, lists_for
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.json_texts import as_json, graph_in
 from comfy_mcp.operations.services import Services
@@ -75,7 +75,7 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
     raw, repairs = await graph_in(raw, services.workflow_files.parse)
     context.found.extend(repairs)
-    known = await services.engines.node_lists()
+    known = await lists_for(services, raw)
     if not known:
         raise EngineUnreachable(
             "No engine answers that knows the classes of the workflow.",
@@ -90,8 +90,7 @@ def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> Convert
     """A node whose class the list lacks can't be converted, because its values have no names. Files and other
     values are not judged: they may be others where it will run."""
     report = judged.report
-    in_ui_format = isinstance(raw, Mapping) and is_ui_format(unwrapped(raw))
-    if in_ui_format and report.missing.nodes and (error := judged.error()) is not None:
+    if in_ui_format(raw) and report.missing.nodes and (error := judged.error()) is not None:
         raise error
     notes = [each.message for each in report.notes]
     return ConvertResult(graph=dict(judged.graph.raw), warnings=[*repairs, *judged.warnings, *notes])

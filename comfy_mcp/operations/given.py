@@ -25,7 +25,7 @@ from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
 from comfy_mcp.domain.shown import shown
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.beside import beside
-from comfy_mcp.operations.best_engine import best_engine
+from comfy_mcp.operations.best_engine import best_engine, lists_for
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import is_missing, spellings
 from comfy_mcp.operations.json_texts import as_json, graph_in
@@ -193,7 +193,7 @@ async def _with_inputs(
     workflow of which variations are made: a seed that the caller sets is the first of theirs.
     """
     services = context.services
-    known = await services.engines.node_lists()
+    known = await lists_for(services, given.raw)
     _, judged = await best_engine(
         services.checker, given.raw, given.text, known, client=context.caller.client
     )

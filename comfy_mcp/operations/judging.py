@@ -10,12 +10,9 @@ from comfy_mcp.domain.needs import Equipment, Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.domain.ui_format import is_subgraph_id
-from comfy_mcp.operations.best_engine import best_engine
+from comfy_mcp.operations.best_engine import FRESH_S, best_engine, lists_for
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import SubmitParams
-
-FRESH_S = 5.0
-"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 NAMED = 5
 """Engines that one sentence names."""
@@ -34,7 +31,7 @@ async def judged_by_engines(
     `Checker.judge` raises.
     """
     able = _wished(services, wish) if wish else None
-    known = await services.engines.node_lists()
+    known = await lists_for(services, raw)
     engine, judged = await best_engine(services.checker, raw, text, known, client=client, able=able)
     if judged.report.may_be_stale:  # a node or a model may have come since
         fresh = await services.engines.node_lists(max_age_s=FRESH_S)

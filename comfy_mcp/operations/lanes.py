@@ -6,7 +6,7 @@ from comfy_mcp.domain.ids import AUTO, LOCAL, ClientId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.operations.best_engine import best_engine
+from comfy_mcp.operations.best_engine import best_engine, lists_for
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.json_texts import as_json
 from comfy_mcp.operations.services import Services
@@ -46,7 +46,7 @@ async def judged_for_lane(
 ) -> tuple[ObjectInfo | None, Judged, tuple[str, ...]]:
     """By the engines where one finds the workflow good, with its node list; where each lacks a node or a
     model, by its form alone, with a warning: a service has its own. Raises InvalidGraph."""
-    known = await services.engines.node_lists()
+    known = await lists_for(services, raw)
     engine, judged = await best_engine(services.checker, raw, text, known, client=client)
     error = judged.error()
     if error is None:

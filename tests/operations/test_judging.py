@@ -103,6 +103,19 @@ async def test_without_an_engine_that_answers_the_graph_is_taken_as_it_is() -> N
     assert (info, asked, result.needs.files, result.report.runnable) == (None, 1, (), True)
 
 
+async def test_in_ui_format_it_waits_for_an_engine_s_first_list() -> None:
+    """Without any it would be refused; a graph in API format is taken as it is."""
+    late = nodes("m.ckpt")
+    file = {"nodes": [{"id": 1, "type": "Load", "widgets_values": ["m.ckpt"]}, {"id": 2, "type": "Save"}]}
+    with pytest.raises(InvalidGraph, match="no engine answers that knows the names of its values"):
+        await judged(Engines({A: None}, fresh={}), graph=file)
+    with pytest.raises(InvalidGraph) as refused:
+        await judged(Engines({A: None}, fresh={A: late}), graph=file)
+    assert "no engine answers" not in refused.value.message, "it was read with the list"
+    info, _, _ = await judged(Engines({A: None}, fresh={A: late}))
+    assert info is None
+
+
 async def test_of_engines_that_all_miss_something_the_one_that_runs_most_judges() -> None:
     two = {
         **GRAPH,
