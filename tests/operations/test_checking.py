@@ -31,7 +31,7 @@ async def test_without_an_engine_a_recorded_node_list_is_advised(call_without_en
 
 
 class NoNodeLists:
-    async def node_lists(self) -> NodeLists:
+    async def node_lists(self, *, max_age_s: float | None = None) -> NodeLists:
         return NodeLists({})
 
 
