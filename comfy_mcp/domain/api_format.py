@@ -4,7 +4,7 @@ What converts the UI format is 13 modules of its own. They are imported with the
 format: a process that gets none spares 0.6 MB.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.errors import MAX_WARNINGS, GraphProblem
@@ -21,7 +21,7 @@ def api_format(
     raw: object,
     info: ObjectInfo | None,
     budget: Budget | None = None,
-    moment: Moment | None = None,
+    moment: Callable[[], Moment | None] = lambda: None,
     controls: Controls | None = None,
     refused: list[GraphProblem] | None = None,
 ) -> tuple[object, tuple[str, ...]]:
@@ -30,9 +30,10 @@ def api_format(
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
     `parse_graph` then refuses it. `controls` is filled, and `refused` with what can't be converted: then the
-    graph comes back to be checked all the same. Without that list it is raised. Without `moment` nothing is
-    drawn and no date is filled in; warnings say where. Raises InvalidGraph (`graph_ui_format`), and what
-    `budget` raises.
+    graph comes back to be checked all the same. Without that list it is raised. `moment` is asked for only
+    where it is needed; without one nothing is drawn and no date is filled in; warnings say where.
+
+    Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
     """
     inner = unwrapped(raw) if isinstance(raw, OBJECT) else None
     if inner is None or info is None:
@@ -44,7 +45,7 @@ def api_format(
     from comfy_mcp.domain.ui_conversion import converted  # see above
 
     found = {} if controls is None else controls
-    graph, warnings = converted(inner, info, budget or Budget(), moment, found, refused)
+    graph, warnings = converted(inner, info, budget or Budget(), moment(), found, refused)
     spelled, notes = as_listed(graph, info)
     return spelled, counted([*notes, *warnings], MAX_WARNINGS)
 

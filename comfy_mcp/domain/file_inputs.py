@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.graph import Graph, Node
 from comfy_mcp.domain.ids import JobId, NodeId, OutputId
-from comfy_mcp.domain.inputs import InputSpec, active
+from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.object_info import ObjectInfo
 
@@ -314,12 +314,7 @@ def suffix_for(name: str, head: bytes) -> str:
 
 def _specs(node: Node, info: ObjectInfo | None) -> Mapping[str, InputSpec]:
     owner = None if info is None else info.classes.get(node.class_type)
-    if owner is None:
-        return {}
-    if not owner.grows:
-        return owner.inputs
-    chosen = {name: value for name, value in node.inputs.items() if value.__class__ is str}
-    return {spec.name: spec for spec in active(tuple(owner.inputs.values()), chosen)}
+    return {} if owner is None else owner.inputs_of(node.inputs)
 
 
 def _media(

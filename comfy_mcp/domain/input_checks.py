@@ -9,7 +9,6 @@ from comfy_mcp.domain.errors import GraphProblem
 from comfy_mcp.domain.file_inputs import Source, reference
 from comfy_mcp.domain.graph import Graph, Link, Node
 from comfy_mcp.domain.ids import NodeId
-from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ClassInfo, InputSpec, ObjectInfo
 from comfy_mcp.domain.shown import all_shown, shown
@@ -78,13 +77,7 @@ Declared = Mapping[str, InputSpec] | None
 
 def declared_inputs(node: Node, info: ObjectInfo | None) -> Declared:
     owner = None if info is None else info.classes.get(node.class_type)
-    if owner is None or not owner.checked:
-        return None
-    if not owner.grows:
-        return owner.inputs
-    # The values by which the engine chooses what dynamic inputs grow.
-    chosen = {name: value for name, value in node.inputs.items() if value.__class__ is str}
-    return {spec.name: spec for spec in active(tuple(owner.inputs.values()), chosen)}
+    return None if owner is None or not owner.checked else owner.inputs_of(node.inputs)
 
 
 def followed_links(node: Node, declared: Declared) -> list[NodeId]:

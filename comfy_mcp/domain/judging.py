@@ -50,8 +50,7 @@ def judge(
     """
     controls: Controls = {}
     refused: list[GraphProblem] = []
-    at = moment() if in_ui_format(raw) else None
-    converted, warnings = api_format(raw, info, budget, at, controls, refused)
+    converted, warnings = api_format(raw, info, budget, moment, controls, refused)
     graph = parse_graph(converted)
     report = check_graph(graph, info, model_links(raw))
     if refused:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from comfy_mcp.domain.catalog import is_model_file
-from comfy_mcp.domain.inputs import InputSpec, Owner, read_inputs
+from comfy_mcp.domain.inputs import InputSpec, Owner, active, read_inputs
 from comfy_mcp.domain.prices import price_of
 
 __all__ = ["ClassInfo", "InputSpec", "ObjectInfo"]
@@ -48,6 +48,13 @@ class ClassInfo:
     category: str = ""
     description: str = ""
     aliases: tuple[str, ...] = ()
+
+    def inputs_of(self, values: Mapping[str, object]) -> Mapping[str, InputSpec]:
+        """Those that a node with these values has, by name: texts in them choose what dynamic ones grow."""
+        if not self.grows:
+            return self.inputs
+        chosen = {name: value for name, value in values.items() if value.__class__ is str}
+        return {spec.name: spec for spec in active(tuple(self.inputs.values()), chosen)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

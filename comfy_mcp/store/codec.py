@@ -46,7 +46,7 @@ def storable(text: str | None) -> str | None:
 
     Both reach us through JSON escapes in a graph. JSON columns need none of this, they are ASCII.
     """
-    if text is None or (text.isascii() and "\0" not in text):
+    if text is None or is_storable(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
 

@@ -237,11 +237,16 @@ Reaction = Callable[[Connection, Job | None, Job, JobEvent], None]
 
 
 def _end_attempt(connection: Connection, before: Job | None, after: Job, event: JobEvent) -> None:
-    if before is not None and before.is_claimed and not after.is_claimed:
+    if (ended := _ended(before, after)) is not None:
         connection.send(
             _END_ATTEMPT,
-            {"b_job_id": before.id, "b_attempt": before.attempt, "b_state": event.type, "b_at": event.at},
+            {"b_job_id": ended.id, "b_attempt": ended.attempt, "b_state": event.type, "b_at": event.at},
         )
+
+
+def _ended(before: Job | None, after: Job) -> Job | None:
+    """The job as it was in the attempt that an event has ended."""
+    return before if before is not None and before.is_claimed and not after.is_claimed else None
 
 
 def _release_turn(connection: Connection, before: Job | None, after: Job, _event: JobEvent) -> None:
@@ -273,8 +278,8 @@ def _post(connection: Connection, _before: Job | None, after: Job, event: JobEve
 
 def _charge_and_go_on(connection: Connection, before: Job | None, after: Job, event: JobEvent) -> None:
     """Whom an end concerns is asked once: mostly nobody."""
-    ended = before is not None and before.is_claimed and not after.is_claimed
-    seconds = gpu_seconds_of(before, event) if before is not None and ended else 0.0
+    ended = _ended(before, after)
+    seconds = 0.0 if ended is None else gpu_seconds_of(ended, event)
     if not (seconds or after.is_final):
         return
     concerned = connection.execute(_CONCERNED, {"b_id": after.id, "b_name": storable(after.client)}).one()

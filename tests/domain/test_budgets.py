@@ -29,7 +29,7 @@ from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
 from comfy_mcp.domain.extra_data import submitted_file
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job_names import prompt_words, purpose
-from comfy_mcp.domain.judging import Judged, judge
+from comfy_mcp.domain.judging import Judged, in_ui_format, judge
 from comfy_mcp.domain.node_times import keys_of, times_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import parameters_of
@@ -82,6 +82,7 @@ def judged(raw: Workflow, info: ObjectInfo | None = INFO) -> Judged | None:
 def computed(raw: Workflow, info: ObjectInfo | None = INFO) -> None:
     """All that is computed of a workflow on its way to an engine, with every value of it set anew."""
     submitted_file(raw)
+    in_ui_format(raw)
     found = judged(raw, info)
     if found is None:
         return

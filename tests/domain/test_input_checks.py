@@ -1,4 +1,4 @@
-"""Most inputs are good, which is told quickly; what is said of the others is what the whole check says."""
+"""A quick look passes the inputs that are surely good; the whole check decides on the others."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -27,7 +27,7 @@ MOMENT = Moment(**AT, seed=1)
 @pytest.mark.parametrize("name", sorted(load(f"texts_{VERSION}.json.gz")))
 def test_a_text_is_sent_as_the_editor_sends_it(name: str, last: bool) -> None:
     recorded = load(f"texts_{VERSION}.json.gz")[name][last]
-    graph, _ = api_format(asked(node_list())[name], node_list(), None, Fixed(**AT, seed=0, last=last))
+    graph, _ = api_format(asked(node_list())[name], node_list(), None, lambda: Fixed(**AT, seed=0, last=last))
     assert isinstance(graph, dict)
     found = [str(each) for each in differences(graph, recorded, node_list())]
     assert [each for each in found if "viewport_state" not in each] == [], "but for what the browser draws"
@@ -37,12 +37,12 @@ def test_each_node_has_a_draw_of_its_own_and_a_moment_always_the_same() -> None:
     file = {
         "nodes": [{"id": at, "type": "CLIPTextEncode", "widgets_values": ["{a|b|c}"]} for at in range(40)]
     }
-    graph, warnings = api_format(file, node_list(), None, MOMENT)
+    graph, warnings = api_format(file, node_list(), None, lambda: MOMENT)
     assert isinstance(graph, dict)
     assert {node["inputs"]["text"] for node in graph.values()} == {"a", "b", "c"}
     assert len(warnings) == 40
     assert "one of '{a|b|c}' is drawn for each submit" in warnings[0]
-    assert api_format(file, node_list(), None, MOMENT) == (graph, warnings)
+    assert api_format(file, node_list(), None, lambda: MOMENT) == (graph, warnings)
 
 
 @given(st.text(alphabet="{|}\\/ab*\n", max_size=60), st.integers(0, 2**64))

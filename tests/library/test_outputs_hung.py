@@ -16,7 +16,7 @@ from comfy_mcp.library import OutputData, outputs, path_guard
 from comfy_mcp.library.outputs import OutputFiles
 from comfy_mcp.library.path_guard import open_inside
 from comfy_mcp.settings import EngineSettings, Settings
-from tests.library.test_outputs import FakeServer, output_of
+from tests.support.file_server import FakeServer, output_of
 
 LIMIT_S = 30.0
 MANY = 60

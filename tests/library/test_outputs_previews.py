@@ -14,7 +14,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.library import outputs
 from comfy_mcp.library.outputs import LARGE_FETCHES, SMALL_BYTES, SMALL_FETCHES, OutputFiles
 from comfy_mcp.settings import Settings
-from tests.library.test_outputs import FakeServer, output_of, png
+from tests.support.file_server import FakeServer, output_of, png
 
 MEAN, KIND = ClientId("mean"), ClientId("kind")
 GOOD, BAD = EngineId("good"), EngineId("bad")
