@@ -1,4 +1,4 @@
-"""The least that an aiohttp server can do: `python -m bench.http_bare_server` prints its URL and serves.
+"""The least that an aiohttp server can do: `python -m bench.bare_server` prints its URL and serves.
 
 GET /status answers with JSON, POST /submit reads JSON and answers with some, GET /fan is a WebSocket to which
 every text that comes to POST /tell is sent.

@@ -10,6 +10,7 @@ block in milliseconds, once what the jobs have left to do is done as well.
 """
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -244,6 +245,7 @@ async def _block(client: Client, order: Mapping[str, Any]) -> list[float]:
 
 
 async def main(kind: str, url: str, folder: Path) -> None:
+    gc.freeze()  # a bare client would not have imported the bridge, and its collections would not walk it
     async with KINDS[kind](url, folder) as client:
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):

@@ -15,12 +15,11 @@ import aiohttp
 import psycopg
 
 from bench.clients import WORKFLOW
-from bench.processes import Run, cpu_ms, sidecar
+from bench.processes import Run, cpu_ms, python_process, sidecar
 from bench.raw import RawClient
 from bench.stats import Aim, Section, percentile
 from tests.support.graphs import picture
 from tests.support.postgres import Server, server
-from tests.support.processes import python_process
 
 BRIDGES = 4
 READY_S = 120.0

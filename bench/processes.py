@@ -9,15 +9,19 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import embedded_engine, python_process
+from tests.support import processes
 from tests.support.real_comfyui import RealComfyUI
 
 NOOP = (sys.executable, "-m", "bench.noop_server")
 BRIDGE = (sys.executable, "-m", "comfy_mcp", "mcp")
 REPOSITORY = Path(__file__).resolve().parents[1]
+python_process = partial(processes.python_process, python=sys.executable)
+"""A fresh interpreter, as users have one: what a fork of a warm one shares has another speed."""
+
 NOBODY = "http://127.0.0.1:9"
 """An engine that is not there: what is submitted stays queued."""
 
@@ -61,7 +65,7 @@ def environment(url: str, folder: Path) -> Mapping[str, str]:
 async def engine(kind: str, folder: Path) -> AsyncIterator[tuple[str, int]]:
     """The URL and pid of an `embedded` engine or a real `comfyui`, whose base directory is `folder`."""
     if kind == "embedded":
-        async with embedded_engine(folder) as (process, url):
+        async with processes.embedded_engine(folder, python=sys.executable) as (process, url):
             yield url, process.pid
         return
     comfyui = await asyncio.to_thread(RealComfyUI, folder)

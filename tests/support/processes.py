@@ -18,13 +18,13 @@ START_LIMIT_S = 60.0
 
 @asynccontextmanager
 async def python_process(
-    *arguments: str, env: Mapping[str, str], log: Path
+    *arguments: str, env: Mapping[str, str], log: Path, python: str = WARM_PYTHON
 ) -> AsyncIterator[tuple[Process, str]]:
     """`python ARGUMENTS` with only `env` of our own settings; yields it with its first line on stdout."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("COMFY")}
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            WARM_PYTHON,
+            python,
             *arguments,
             stdin=PIPE,
             stdout=PIPE,
@@ -46,13 +46,14 @@ async def python_process(
 
 @asynccontextmanager
 async def embedded_engine(
-    folder: Path, *, port: int = 0, at: Mapping[str, Any] | None = None
+    folder: Path, *, port: int = 0, at: Mapping[str, Any] | None = None, python: str = WARM_PYTHON
 ) -> AsyncIterator[tuple[Process, str]]:
     """The embedded engine as its own process, with its URL. `at`: where it kills itself (chaos.py)."""
     folder.mkdir(parents=True, exist_ok=True)
     chaos = ("-m", "tests.support.chaos", json.dumps({"at": at})) if at else ("-m",)
     arguments = (*chaos, "comfy_mcp.embedded", "--port", str(port), "--base-directory", str(folder))
-    async with python_process(*arguments, env={}, log=folder / "engine.log") as (process, line):
+    log = folder / "engine.log"
+    async with python_process(*arguments, env={}, log=log, python=python) as (process, line):
         yield process, line[line.index("http://") :].split()[0].rstrip(".")
 
 
