@@ -1,13 +1,11 @@
 """Wait for the end of a workflow, or of several."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import NotFound
-from comfy_mcp.domain.events import FINAL_EVENTS, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.operations.batches import OPEN, cancel_all, rest_of, views_of
@@ -69,7 +67,8 @@ async def follow(
 ) -> WorkflowResult:
     """Snapshot first, then the events, until the job is final or the time is up."""
     # Subscribed before the snapshot is read: what happens in between is in the stream.
-    with context.services.feed.follow(context.caller, job_id=job_id) as reader:
+    silent = context.on_progress is None
+    with context.services.feed.follow(context.caller, job_id=job_id, only_ends=silent) as reader:
         try:
             job = await _looked_at(context, job_id)
         except NotFound:
@@ -79,13 +78,12 @@ async def follow(
         while not job.is_final and now() < until_s:
             try:
                 async with asyncio.timeout(min(LOOK_S, until_s - now())):
-                    happened, lost = await reader.newest()
+                    _, lost = await reader.newest()
             except TimeoutError:  # nothing happens: perhaps because the engine does not answer
-                happened, lost = [], True
-            if context.on_progress is not None or lost:
-                job = await _looked_at(context, job_id)
-            elif _ends(happened):
+                lost = True
+            if silent and not lost:
                 break
+            job = await _looked_at(context, job_id)
     return await shown(context, await view_of(context, job_id))
 
 
@@ -94,7 +92,8 @@ async def _follow_several(
 ) -> WorkflowResult:
     """The same for several, by the events of all that the caller may see. A single id that is none of a job
     is a batch's."""
-    with context.services.feed.follow(context.caller) as reader:
+    silent = context.on_progress is None
+    with context.services.feed.follow(context.caller, only_ends=silent) as reader:
         result = await state_of(context, job_id)
         await _report_state(context, result)
         try:
@@ -102,7 +101,7 @@ async def _follow_several(
                 while not _is_over(result, until):
                     happened, lost = await reader.newest()
                     happened = [each for each in happened if each.event.job_id in result.workflows]
-                    if not lost and not (_ends(happened) or (happened and context.on_progress)):
+                    if not lost and not happened:
                         continue
                     result = await state_of(context, job_id)
                     await _report_state(context, result)
@@ -114,10 +113,6 @@ async def _follow_several(
 def _is_over(batch: WorkflowResult, until: Literal["all", "any"]) -> bool:
     some = any(status not in OPEN for status in batch.workflows.values())
     return batch.status not in OPEN or (until == "any" and some)
-
-
-def _ends(happened: Sequence[StoredEvent]) -> bool:
-    return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
 
 async def _looked_at(context: OperationContext, job_id: JobId) -> Job:

@@ -4,8 +4,12 @@ import asyncio
 
 import pytest
 
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.operations import following
+from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import WorkflowResult
+from comfy_mcp.operations.states import require_visible
 from tests.operations.conftest import Bench
 from tests.support import graphs
 
@@ -57,7 +61,28 @@ async def test_a_wait_longer_than_the_longest_says_that_it_was_cut(
     assert "was cut" not in ended.text()
 
 
-async def test_a_silent_wait_looks_again(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_in_which_nothing_happens_looks_again(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LOOK_S", 0.01)
+    looks: list[str] = []
+
+    async def counted(context: OperationContext, job_id: JobId) -> Job:
+        looks.append(job_id)
+        if len(looks) == 3:
+            await call("cancel_workflow", workflow_id=job_id)
+        return await require_visible(context, job_id)
+
+    monkeypatch.setattr(following, "require_visible", counted)
+    job = (await call("submit_workflow", workflow=graphs.slow(steps=60))).workflow_id
+    ended = await call("wait_for_workflow", workflow_id=job)
+    assert ended.status == "cancelled"
+    assert set(looks) == {job}
+
+
+async def test_whoever_listens_hears_of_a_wait_in_which_nothing_happens(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(following, "LOOK_S", 0.01)
     heard: list[str] = []
 

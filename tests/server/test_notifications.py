@@ -176,14 +176,14 @@ class OverrunHub:
     seq = 0
 
     def __init__(self) -> None:
-        self._events = Subscription(None, 1)
+        self._events = Subscription(1)
         for seq in range(2):
             self._events.offer(StoredEvent(seq=seq, event=jobs.queued_event()))
 
     def listen(self, _listener: object) -> None: ...
 
     @contextmanager
-    def subscribe(self, *, job_id: JobId | None, buffer: int) -> Iterator[Subscription]:
+    def subscribe(self, *, job_id: JobId | None, buffer: int, only_ends: bool) -> Iterator[Subscription]:
         yield self._events
 
 

@@ -55,12 +55,14 @@ class Feed:
         hub.listen(self._note_owner)
 
     @contextlib.contextmanager
-    def follow(self, caller: Caller, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Reader]:
+    def follow(
+        self, caller: Caller, *, job_id: JobId | None = None, buffer: int = 1024, only_ends: bool = False
+    ) -> Iterator[Reader]:
         """Follow one job, or all that `caller` may see, while the context is open.
 
-        `buffer` events wait for the reader at most.
+        `buffer` events wait for the reader at most. `only_ends`: it gets nothing before a job's end.
         """
-        with self._hub.subscribe(job_id=job_id, buffer=buffer) as subscription:
+        with self._hub.subscribe(job_id=job_id, buffer=buffer, only_ends=only_ends) as subscription:
             # In one step with the subscription: up to here is past, after it the subscription has everything.
             yield Reader(
                 self._hub, self._store, subscription, caller, job_id=job_id, may_follow=self.may_follow

@@ -54,8 +54,8 @@ class Subscription:
     """One reader's bounded buffer. When it overflows the oldest events go and `overflowed` turns True:
     the reader takes a snapshot instead of replaying. Nobody ever waits for a slow reader."""
 
-    def __init__(self, job_id: JobId | None, buffer: int) -> None:
-        self._job_id = job_id
+    def __init__(self, buffer: int, *, only_ends: bool = False) -> None:
+        self._only_ends = only_ends
         self._events: deque[StoredEvent] = deque(maxlen=buffer)
         self._wake = asyncio.Event()
         self.overflowed = False
@@ -83,7 +83,7 @@ class Subscription:
 
     def offer(self, event: StoredEvent) -> bool:
         """False when an older event had to go for it."""
-        if self._job_id is not None and event.event.job_id != self._job_id:
+        if self._only_ends and not event.is_final:
             return True
         room = len(self._events) != self._events.maxlen
         if not room:
@@ -103,7 +103,8 @@ class Hub:
         self._store = store
         self._poll_s = poll_s
         self._on_drop = on_drop
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: dict[JobId | None, dict[Subscription, None]] = {}
+        """By their job, so that an event passes by all who wait for others; None: of all."""
         self._listeners: list[Callable[[StoredEvent], None]] = []
         self._committed: deque[Sequence[StoredEvent]] = deque(maxlen=COMMITS_KEPT)
         self._woken = asyncio.Event()
@@ -121,14 +122,20 @@ class Hub:
         self._steps_changed = False
 
     @contextlib.contextmanager
-    def subscribe(self, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Subscription]:
-        """Events from now on, of one job or of all, while the context is open."""
-        subscription = Subscription(job_id, buffer)
-        self._subscriptions.add(subscription)
+    def subscribe(
+        self, *, job_id: JobId | None = None, buffer: int = 1024, only_ends: bool = False
+    ) -> Iterator[Subscription]:
+        """Events from now on, of one job or of all, while the context is open. `only_ends`: those after which
+        a job does nothing more."""
+        subscription = Subscription(buffer, only_ends=only_ends)
+        same = self._subscriptions.setdefault(job_id, {})
+        same[subscription] = None
         try:
             yield subscription
         finally:
-            self._subscriptions.discard(subscription)
+            del same[subscription]
+            if not same:
+                del self._subscriptions[job_id]
 
     def listen(self, listener: Callable[[StoredEvent], None]) -> None:
         """Call `listener` for every event, in order, on the event loop. It must be quick and not raise."""
@@ -141,7 +148,7 @@ class Hub:
 
     @property
     def subscribers(self) -> int:
-        return len(self._subscriptions)
+        return sum(map(len, self._subscriptions.values()))
 
     def steps(self, job_id: JobId | None) -> list[StoredEvent]:
         """The last step of progress, of one job or of all that run: a replay of the log does not bring it."""
@@ -283,9 +290,10 @@ class Hub:
         self._note_step(stored)
         for listener in self._listeners:
             listener(stored)
-        for subscription in list(self._subscriptions):
-            if not subscription.offer(stored):
-                self._on_drop()
+        for followed in (stored.event.job_id, None):
+            for subscription in self._subscriptions.get(followed, ()):
+                if not subscription.offer(stored):
+                    self._on_drop()
 
     def _is_known(self, step: JobEvent) -> bool:
         """Whether subscribers have it: a step is published when it comes, and again when it is written."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from comfy_mcp.domain.events import JobCancelled, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.feed.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
 from comfy_mcp.settings import load_settings
@@ -127,6 +128,22 @@ async def test_a_subscription_to_one_job_hears_only_that_job() -> None:
             assert await take(only_b, 2) == [2, 4]
 
 
+async def test_a_subscription_to_ends_hears_nothing_else() -> None:
+    log = FakeLog()
+    end = StoredEvent(seq=2, event=JobCancelled(job_id=JobId("a"), at=2, attempt=1))
+    async with running(log) as hub:
+        with (
+            hub.subscribe(job_id=JobId("a"), only_ends=True) as one,
+            hub.subscribe(only_ends=True) as all_jobs,
+        ):
+            log.commit(stored(1, "a"), end, stored(3, "b"))
+            assert await take(one, 1) == [2]
+            assert await take(all_jobs, 1) == [2]
+            assert (list(one.waiting), list(all_jobs.waiting)) == ([], [])
+            assert hub.subscribers == 2
+        assert hub.subscribers == 0
+
+
 async def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told() -> None:
     log = FakeLog()
     async with running(log) as hub:
@@ -211,7 +228,7 @@ async def test_each_event_that_a_slow_reader_loses_is_told() -> None:
 
 
 async def test_a_subscription_that_was_ended_waits_no_more_but_loses_nothing() -> None:
-    subscription = Subscription(None, 10)
+    subscription = Subscription(10)
     subscription.offer(stored(1))
     subscription.end()
     assert subscription.ended

@@ -96,7 +96,7 @@ async def test_past_and_news_are_the_log_in_order_and_once(
     for _ in range(before):
         log.commit()
     handed_out = before // 2  # the hub lags behind
-    subscription = Subscription(None, buffer)
+    subscription = Subscription(buffer)
     reader = reader_of(log, subscription, cursor=log.events[handed_out - 1].seq if handed_out else 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("comfy_mcp.operations.feed.reader.PAGE", page)
@@ -133,14 +133,14 @@ async def test_a_past_ends_where_the_news_begin() -> None:
     log = FakeLog()
     for _ in range(3):
         log.commit()
-    reader = reader_of(log, Subscription(None, 9), cursor=3)
+    reader = reader_of(log, Subscription(9), cursor=3)
     assert await past_of(reader, 0) == [1, 3]
     assert await past_of(reader, 3) == []
     assert await past_of(reader, 99) == []
 
 
 async def test_what_was_dropped_of_one_job_is_read_of_that_job_alone() -> None:
-    log, subscription = FakeLog(), Subscription(JobId("a"), 1)
+    log, subscription = FakeLog(), Subscription(1)
     reader = reader_of(log, subscription, cursor=0, job="a")
     for job in "aba":
         subscription.offer(log.commit(job))
@@ -153,7 +153,7 @@ async def test_what_was_dropped_of_one_job_is_read_of_that_job_alone() -> None:
 
 @pytest.mark.parametrize("cause", ["fault", "cancel"])
 async def test_a_look_at_the_log_that_fails_loses_nothing(cause: str) -> None:
-    log, subscription = FakeLog(), Subscription(None, 1)
+    log, subscription = FakeLog(), Subscription(1)
     reader = reader_of(log, subscription, cursor=0)
     subscription.offer(log.commit())
     subscription.offer(log.commit())
@@ -177,7 +177,7 @@ async def test_a_look_at_the_log_that_fails_loses_nothing(cause: str) -> None:
 
 
 async def test_what_is_hidden_is_passed_with_what_is_shown_before_it() -> None:
-    log, subscription = FakeLog(), Subscription(None, 9)
+    log, subscription = FakeLog(), Subscription(9)
     reader = reader_of(log, subscription, cursor=0)
     for job in ("a", HIDDEN, "a", HIDDEN):
         subscription.offer(log.commit(job))
@@ -200,12 +200,12 @@ async def test_a_past_of_hidden_events_goes_on_to_what_is_shown(monkeypatch: pyt
     log = FakeLog()
     for job in (HIDDEN, HIDDEN, HIDDEN, "a", HIDDEN):
         log.commit(job)
-    reader = reader_of(log, Subscription(None, 9), cursor=9)
+    reader = reader_of(log, Subscription(9), cursor=9)
     assert await past_of(reader, 0) == [7]
 
 
 async def test_a_reader_of_the_newest_is_told_what_it_lost_and_reads_no_log() -> None:
-    log, subscription = FakeLog(), Subscription(None, 2)
+    log, subscription = FakeLog(), Subscription(2)
     reader = reader_of(log, subscription, cursor=0)
     for job in ("a", "a", HIDDEN):
         subscription.offer(log.commit(job))
@@ -230,7 +230,7 @@ async def test_a_reader_of_the_newest_is_told_what_it_lost_and_reads_no_log() ->
 
 
 async def test_an_ended_reader_brings_what_is_left_and_then_nothing() -> None:
-    log, subscription = FakeLog(), Subscription(None, 9)
+    log, subscription = FakeLog(), Subscription(9)
     reader = reader_of(log, subscription, cursor=0)
     subscription.offer(log.commit())
     reader.end()
@@ -246,7 +246,7 @@ async def test_a_place_is_known_if_the_log_has_got_so_far(since: int, known: boo
     log = FakeLog()
     for _ in range(3):
         log.commit()
-    reader = reader_of(log, Subscription(None, 9), cursor=3)
+    reader = reader_of(log, Subscription(9), cursor=3)
     assert await reader.known(since) is known
 
 
@@ -257,7 +257,7 @@ def step(seq: int) -> StoredEvent:
 
 async def test_a_step_that_displaced_events_of_its_own_place_loses_none_of_them() -> None:
     log = FakeLog()
-    subscription = Subscription(None, 1)
+    subscription = Subscription(1)
     reader = reader_of(log, subscription, cursor=0)
     for _ in range(2):
         subscription.offer(log.commit())
@@ -269,7 +269,7 @@ async def test_a_step_that_displaced_events_of_its_own_place_loses_none_of_them(
 
 async def test_the_last_steps_are_told_at_the_place_that_the_reader_has_reached() -> None:
     log = FakeLog()
-    reader = reader_of(log, Subscription(None, 1), cursor=5)
+    reader = reader_of(log, Subscription(1), cursor=5)
     log.last_steps = [step(3), step(7)]
     assert await reader.steps(ME, 5, None) == [step(5)], "the other one is among the news"
     assert await reader.steps(ME, 5, None, besides=log.last_steps[:1]) == []
@@ -278,7 +278,7 @@ async def test_the_last_steps_are_told_at_the_place_that_the_reader_has_reached(
 
 async def test_a_step_that_is_among_the_news_is_not_told_at_the_end_of_a_replay_too() -> None:
     """It has the place of the event before it: the place does not say which of the two tells it."""
-    log, subscription = FakeLog(), Subscription(None, 9)
+    log, subscription = FakeLog(), Subscription(9)
     reader = reader_of(log, subscription, cursor=5)
     news = step(5)
     log.last_steps = [news]
