@@ -109,25 +109,30 @@ class Server:
                 Event().wait(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT ends every connection at once; SIGQUIT is a crash."""
+        """SIGINT ends every connection at once; SIGQUIT is a crash. One that stands still goes on, to end."""
         if self._process is not None:
             os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), how)
+            self.go_on()
             self._process.wait(START_S)
             assert self._process.stdin is not None
             self._process.stdin.close()
             self._process = None
 
     def stand_still(self) -> None:
-        """None of its processes does anything, until `go_on`."""
-        for pid in self.pids():
-            os.kill(pid, signal.SIGSTOP)
+        """None of its processes does anything, until `go_on`. Nothing while it is down."""
+        self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        for pid in self.pids():
-            os.kill(pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
-    def pids(self) -> list[int]:
-        """The first process and its children."""
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError):  # it ends, or begins
+            for pid in self._pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def _pids(self) -> list[int]:
+        """The first process and its children. Raises FileNotFoundError while it is down."""
         first = int((self._data / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         return [first, *map(int, children)]
