@@ -8,7 +8,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Equipment, Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.shown import first_sentences
+from comfy_mcp.domain.shown import all_shown, first_sentences
 from comfy_mcp.domain.ui_format import is_subgraph_id
 from comfy_mcp.operations.best_engine import FRESH_S, best_engine, lists_for
 from comfy_mcp.operations.services import Services
@@ -52,7 +52,9 @@ async def judged_by_engines(
         raise _refused(error, judged, known, able)
     needs = judged.needs.judged_by(info)
     needs = needs if needs.wish == wish else replace(needs, wish=wish)
-    return info, judged if needs is judged.needs else replace(judged, needs=needs)
+    if needs is judged.needs:
+        return info, judged
+    return info, replace(judged, needs=needs, warnings=judged.warnings + _not_there(services, wish))
 
 
 def engines_for(services: Services, needs: Needs) -> list[EngineId]:
@@ -106,6 +108,16 @@ def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
             next_step=f"Engines: {', '.join(everyone)}. Labels: {', '.join(labels) or 'none'}.",
         )
     return able
+
+
+def _not_there(services: Services, wish: Wish) -> tuple[str, ...]:
+    """A warning about engines that the workflow is to avoid and that there are not: a misspelt name keeps it
+    from no engine. It is no error, because the engine that is avoided may have been removed."""
+    everyone = services.engines.equipment()
+    strange = [each for each in wish.not_on if each not in everyone]
+    if not everyone or not strange:
+        return ()
+    return (f"notOn: there is no engine {all_shown(strange)}. The engines are {all_shown([*everyone])}.",)
 
 
 def _asked(wish: Wish) -> str:

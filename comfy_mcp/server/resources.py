@@ -20,11 +20,11 @@ from mcp_types import (
 )
 
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, Denied, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.brief import brief
-from comfy_mcp.operations.context import Caller
-from comfy_mcp.operations.registry import OPERATIONS
+from comfy_mcp.operations.context import Caller, require_right
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from comfy_mcp.operations.shapes import (
     OutputContentResult,
     OutputItem,
@@ -105,12 +105,13 @@ async def read_resource(provider: BridgeProvider, caller: Caller, uri: str) -> R
 
 
 async def require_followable(provider: BridgeProvider, caller: Caller, uri: str) -> None:
-    """Check that the caller may subscribe: only readers of a workflow get its updates.
+    """Check that the caller may subscribe: only who may read something gets news of it.
 
-    Everything else that changes is for every reader; an output never changes. Raises NotFound as reading
+    Of a workflow that depends on whose it is; an output never changes. Raises Denied and NotFound as reading
     does, StoreFault.
     """
     target = resolve(uri)
+    require_right(caller, BY_NAME[target.operation].right, target.operation)
     if target.operation == WORKFLOW:
         bridge = await provider.get()
         await bridge.call(WORKFLOW, target.arguments, caller=caller)
@@ -123,7 +124,7 @@ async def followable(provider: BridgeProvider, caller: Caller, uris: Sequence[st
     for uri in uris:
         try:
             await require_followable(provider, caller, uri)
-        except (InvalidInput, NotFound):
+        except (Denied, InvalidInput, NotFound):
             continue
         found.append(uri)
     return found

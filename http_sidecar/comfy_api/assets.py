@@ -13,7 +13,7 @@ from comfy_mcp.operations.assets import Asset
 from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.operations.outputs import Span
 from comfy_mcp.operations.views import output_item
-from http_sidecar.api_keys import link_caller
+from http_sidecar.api_keys import link_caller, link_ended
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.comfy_api.calls import Refused, output_json, signed
@@ -102,12 +102,15 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def content(request: web.Request) -> web.StreamResponse:
-    """To a URL that needs no key and answers ranges: an output has one, and an upload this one, signed."""
+    """To a URL that needs no key and answers ranges: an output has one, and an upload this one, signed.
+
+    Raises Denied for an output's own link: it would be answered with a newer one, and so never end.
+    """
     found = await _find(request)
-    if not isinstance(found, Asset):
-        return _elsewhere(signed(request, output_item(found).url, found.id)[0])
     if "signature" not in request.query:
         return _elsewhere(_url(request, found)[0])
+    if not isinstance(found, Asset):
+        raise link_ended()
     headers = {
         **SAFE,
         "Content-Disposition": disposition(found.name),
@@ -170,8 +173,10 @@ def _elsewhere(url: str) -> web.Response:
     return web.Response(status=HTTPStatus.FOUND, headers={"Location": url, "Cache-Control": "no-store"})
 
 
-def _url(request: web.Request, asset: Asset) -> SignedUrl:
-    return signed(request, CONTENT.replace("{assetId}", asset.id), asset.id)
+def _url(request: web.Request, found: Asset | Output) -> SignedUrl:
+    if isinstance(found, Asset):
+        return signed(request, CONTENT.replace("{assetId}", found.id), found.id)
+    return signed(request, output_item(found).url, found.id)
 
 
 def _answer(request: web.Request, asset: Asset, *, status: int = 200, **more: Any) -> web.Response:

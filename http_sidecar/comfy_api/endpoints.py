@@ -16,7 +16,7 @@ def setup(app: web.Application) -> None:
     routes.add_post(f"{API}/jobs", refusing(jobs.create))
     routes.add_get(f"{API}/jobs", jobs.listed)
     routes.add_get(JOB, jobs.get)
-    routes.add_get(f"{JOB}/events", events.stream)
+    routes.add_get(f"{JOB}/events", events.stream, allow_head=False)
     routes.add_get(f"{JOB}/workflow", jobs.workflow)
     routes.add_post(f"{JOB}/cancel", jobs.cancel)
     routes.add_post(f"{API}/assets", refusing(assets.create))

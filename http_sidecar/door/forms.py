@@ -64,7 +64,7 @@ async def read_form(request: web.Request) -> tuple[dict[str, Any], FilePart]:
         raise _no_form()
     try:
         fields, part = await _up_to_the_file(await request.multipart(), bounds.body_timeout_s)
-    except (ValueError, HttpProcessingError):  # aiohttp's words for what is no form
+    except (ValueError, RuntimeError, AssertionError, HttpProcessingError):  # aiohttp's words for no form
         raise _no_form() from None
     return fields, FilePart(part, timeout_s=bounds.body_timeout_s, bytes_per_s=bounds.upload_bytes_per_s)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -380,6 +381,21 @@ async def test_a_request_id_comes_back_unless_it_would_garble_a_log(server: List
     given = (await server.ask(request.encode())).headers["X-Request-ID"]
     assert (given == shown) is (length <= 128)
     assert 0 < len(given) <= 128
+
+
+async def test_no_answer_to_head_has_a_body(server: Listening) -> None:
+    """On a connection that stays open, the client would take the bytes for the next answer."""
+    ended = await server.ask(post(json.dumps({"workflow": picture()}).encode(), b"Prefer: wait=30"))
+    job = ended.body["workflowId"]
+    index = await server.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    paths = [each["path"] for each in index.body["endpoints"] if "GET" in each["methods"]]
+    assert "/api/v2/jobs/{jobId}/events" in paths
+    for path in paths:
+        asked = f"HEAD {re.sub('{.*?}', job, path)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        async with server.connect() as client:
+            await client.send(asked.encode())
+            head, _, body = (await client.closed()).partition(b"\r\n\r\n")
+        assert (head[:7], body) == (b"HTTP/1.", b""), path
 
 
 async def test_no_answer_names_the_library_that_made_it(server: Listening) -> None:

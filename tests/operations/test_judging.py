@@ -232,6 +232,10 @@ async def test_a_wish_names_engines_that_there_are() -> None:
     assert error.value.next_step == "Engines: a, b. Labels: fast."
     with pytest.raises(InvalidInput, match=r"No engine fits engine: b; labels: fast; notOn: a, b\."):
         await judged(engines, wish=Wish(engine=B, labels=("fast",), not_on=(A, B)))
+    _, result, _ = await judged(engines, wish=Wish(not_on=(A, EngineId("c"), EngineId("d"))))
+    assert result.warnings == ("notOn: there is no engine 'c', 'd'. The engines are 'a', 'b'.",)
+    _, result, _ = await judged(Engines({}), wish=Wish(not_on=(A,)))
+    assert result.warnings == ()  # whichever comes may be it
     with pytest.raises(InvalidInput) as error:
         await judged(Engines({A: nodes()}), wish=Wish(not_on=(A,)))
     assert error.value.next_step == "Engines: a. Labels: none."

@@ -88,7 +88,10 @@ async def test_an_output_is_an_asset_that_goes_with_its_job(v2: Sidecar) -> None
         "GET", f"{ASSETS}/{output['outputId']}/content", headers=HEADERS, allow_redirects=False
     )
     assert (content.status, content.headers["Location"]) == (302, answer.body["url"])
-    assert (await v2("GET", answer.body["url"].removeprefix(v2.url))).data.startswith(b"\x89PNG")
+    link = answer.body["url"].removeprefix(v2.url)
+    assert (await v2("GET", link)).data.startswith(b"\x89PNG")
+    renewed = await v2("GET", f"{ASSETS}/{output['outputId']}/content?{link.partition('?')[2]}")
+    assert (renewed.status, code_of(renewed)) == (401, "unauthorized"), "a link makes no newer link"
     refused = await v2("DELETE", f"{ASSETS}/{output['outputId']}", headers=HEADERS)
     assert (refused.status, code_of(refused)) == (409, "asset_in_use")
 

@@ -15,6 +15,7 @@ from mcp_types import TextResourceContents
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from tests.support.held import held
@@ -143,6 +144,23 @@ async def test_nobody_hears_that_anothers_job_changes(services: Services, settin
         ]
         assert await acknowledged(sidecar, "ann-key", [uri]) == [uri]
         assert await acknowledged(sidecar, "bob-key", [uri]) == []
+
+
+@both_eras
+async def test_nobody_gets_news_of_what_it_may_not_read(
+    services: Services, settings: Settings, mode: str
+) -> None:
+    fixed = [each.resource for each in OPERATIONS if each.resource and "{" not in each.resource]
+    keys = {"sender": frozenset({Right.SUBMIT}), "reader": frozenset({Right.READ})}
+    async with open_sidecar(services, settings, keys=keys) as sidecar:
+        if mode == "legacy":
+            async with client_with_key(sidecar.url, mode, "sender-key") as sender:
+                for uri in (*fixed, "comfy://outputs/any", "comfy://workflows/any"):
+                    with pytest.raises(MCPError, match="forbidden"):
+                        await subscribe(sender, uri)
+        else:
+            assert await acknowledged(sidecar, "sender-key", fixed) == []
+            assert await acknowledged(sidecar, "reader-key", fixed) == fixed
 
 
 async def acknowledged(sidecar: Sidecar, secret: str, uris: list[str]) -> list[str]:

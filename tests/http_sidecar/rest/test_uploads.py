@@ -209,6 +209,15 @@ async def test_a_large_file_is_not_bounded_by_the_limit_of_other_bodies(tmp_path
             b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\n1\r\n--c--\r\n--b--\r\n",
             "multipart/form-data; boundary=b",
         ),
+        (
+            b"--b\r\nContent-Disposition: form-data; name=_charset_\r\n\r\n" + b"u" * 99 + b"\r\n--b--\r\n",
+            "multipart/form-data; boundary=b",
+        ),
+        (
+            b"--%b\r\nContent-Disposition: form-data; name=_charset_\r\n\r\nutf-8\r\n--%b--\r\n"
+            % (b"-" * 40, b"-" * 40),
+            f"multipart/form-data; boundary={'-' * 40}",
+        ),
     ],
 )
 async def test_what_is_no_form_with_a_file_is_400(v1: Sidecar, body: bytes, content_type: str) -> None:
