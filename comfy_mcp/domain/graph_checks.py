@@ -122,8 +122,9 @@ def check_graph(
         return _refused([_no_output(graph, info)], beside, 1, missing)
     declared = _declared(graph, info)
     links = _links(graph, declared)
-    reachable = _reachable(outputs, links)
-    findings = _findings(graph, info, reachable, declared, links)
+    reachable, broken = _reachable(outputs, links)
+    # Behind a link that leads nowhere any node may have been meant: all that is wrong comes in one answer.
+    findings = _findings(graph, info, set(graph.nodes) if broken else reachable, declared, links)
     spare = list(_spare(graph, info, reachable)) if missing.nodes else []
     if lacking := missing_models([*findings, *spare], models, Hints()):
         missing = replace(missing, models=lacking)
@@ -260,14 +261,19 @@ def _links(graph: Graph, declared: Mapping[NodeId, Declared]) -> Mapping[NodeId,
     return {node.id: followed_links(node, declared[node.id]) for node in graph.nodes.values()}
 
 
-def _reachable(outputs: tuple[NodeId, ...], links: Mapping[NodeId, Sequence[NodeId]]) -> set[NodeId]:
+def _reachable(
+    outputs: tuple[NodeId, ...], links: Mapping[NodeId, Sequence[NodeId]]
+) -> tuple[set[NodeId], bool]:
+    """The outputs and all that they need, and whether one of their links leads to no node."""
     seen: set[NodeId] = set()
     found = set(outputs)
+    broken = False
     while found:
         seen |= found
         linked = {target for node in found for target in links[node]}
         found = {node for node in linked if node in links and node not in seen}
-    return seen
+        broken = broken or not linked <= links.keys()
+    return seen, broken
 
 
 def _findings(

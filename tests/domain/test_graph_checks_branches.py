@@ -37,6 +37,21 @@ def test_a_bad_branch_beside_a_good_one_is_dropped_with_the_reason() -> None:
     ]
 
 
+@pytest.mark.parametrize("broken", ["7", "6"])
+def test_behind_a_link_that_leads_nowhere_everything_is_checked(broken: str) -> None:
+    """Else an agent mends the link, and hears of the next fault only then."""
+    name = {"7": "images", "6": "samples"}[broken]
+    raw = changed("5", "steps", "many")
+    raw[broken] = {**raw[broken], "inputs": {**raw[broken]["inputs"], name: ["99", 0]}}
+    found = report(raw)
+    assert not found.runnable
+    assert {(each.node_id, each.kind) for each in found.problems} == {
+        (broken, "bad_linked_input"),
+        ("5", "invalid_input_type"),
+    }
+    assert found.problem_count == 2
+
+
 def test_all_faults_beside_a_good_branch_and_all_that_is_missing_are_told() -> None:
     raw: dict[str, Any] = dict(TXT2IMG)
     wrong = {"width": "wide", "height": "high", "batch_size": 0, "color": -1}
