@@ -127,11 +127,11 @@ class Server:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError):  # it ends, or begins
-            for pid in self._pids():
+            for pid in self.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
         """The first process and its children. Raises FileNotFoundError while it is down."""
         first = int((self._data / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
