@@ -55,22 +55,21 @@ class DriverSide(SideTables):
         self._renewals = 0
         self._held: Bounded[str, dict[EngineId, int]] = Bounded(8)
         """By holder, as of the last renewal."""
-        self._served: set[tuple[EngineId, str]] = set()
-        """Engines whose leases somebody here has or asks for, with the holder. A renewal lets go of the others:
-        those whose release failed, and those that nobody got, who was cancelled or had no answer."""
+        self._given_up: set[Lease] = set()
+        """Leases whose release failed: a renewal of the others must not keep them."""
+        self._unheard: set[tuple[EngineId, str]] = set()
+        """Engines and holders that may have a lease which nobody got: nor must it keep those."""
 
     # ------------------------------------------------------------------ leases
 
     async def acquire_lease(self, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
         """None while another holder's is live. `holder` must be this process's alone."""
-        self._served.add((engine, holder))
-        lease = None
+        self._unheard.discard((engine, holder))
         try:
-            lease = await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
-        finally:
-            if lease is None:
-                self._served.discard((engine, holder))
-        return lease
+            return await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
+        except BaseException:  # cancelled, or without an answer: it may be written
+            self._unheard.add((engine, holder))
+            raise
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
         """With it all leases of its holder. Whoever asks while one renewal waits gets the next one's answer,
@@ -81,18 +80,25 @@ class DriverSide(SideTables):
                 await asyncio.sleep(0)  # whoever asks in this step of the loop is in it
                 self._renewals += 1
                 self._held.pop(lease.holder, None)
-                served = {engine for engine, holder in self._served if holder == lease.holder}
-                self._held[lease.holder] = await self._write(
-                    lambda connection: leases.renew(connection, lease.holder, ttl_s, served)
-                )
+                given_up = tuple(self._given_up)
+                unheard = {engine for engine, holder in self._unheard if holder == lease.holder}
+
+                def renew(connection: Connection) -> dict[EngineId, int]:
+                    for each in given_up:
+                        leases.release(connection, each)
+                    return leases.renew(connection, lease.holder, ttl_s, unheard)
+
+                self._held[lease.holder] = await self._write(renew)
+                self._given_up.difference_update(given_up)
             fence = self._held[lease.holder].get(lease.engine)
         if fence != lease.fence:
             raise leases.lost(lease)
 
     async def release_lease(self, lease: Lease) -> None:
         self._driven.forget(lease)
-        self._served.discard((lease.engine, lease.holder))
+        self._given_up.add(lease)
         await self._write(lambda connection: leases.release(connection, lease))
+        self._given_up.discard(lease)
 
     async def lease_of(self, engine: EngineId) -> LeaseState | None:
         return await self._readers.do(lambda connection: leases.state(connection, engine))

@@ -102,12 +102,12 @@ def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float)
 
 
 def renew(
-    connection: Connection, holder: str, ttl_s: float, served: Collection[EngineId]
+    connection: Connection, holder: str, ttl_s: float, unheard: Collection[EngineId]
 ) -> dict[EngineId, int]:
-    """The leases of a process on the engines that it `served`, however many; also those that have expired but
-    that nobody took. Their fences. Its leases on other engines are released."""
+    """All leases of a process, however many engines it drives; also those that have expired but that nobody
+    took. The fences of the engines that it holds. A lease of an `unheard` one is released."""
     held = {row.engine: row.fence for row in connection.execute(_HELD, {"b_holder": holder})}
-    for engine in held.keys() - served:
+    for engine in held.keys() & unheard:
         release(connection, Lease(engine=engine, holder=holder, fence=held.pop(engine)))
     connection.send(_RENEW, {"b_holder": holder, "ttl_ms": _ms(ttl_s)})
     return held

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -43,7 +43,7 @@ def engine(name: EngineId, *labels: str) -> EngineSettings:
 async def test_engines_are_asked_for_while_they_change(house: House, tmp_path: Path) -> None:
     """One is new, and another one's settings have changed: that takes as long as its old place has to end."""
     house.settings = load_settings(state_dir=tmp_path / "state", engines_file=tmp_path / "none")
-    made: list[Down] = []
+    made: list[Any] = []
 
     def make(each: EngineSettings) -> Place:
         made.append(Down(each.id))
@@ -53,7 +53,7 @@ async def test_engines_are_asked_for_while_they_change(house: House, tmp_path: P
     roster = Roster(Pool(), means, make, holder="me", drive=False)
     reports = EngineReports(roster, Lanes([], means, holder="me", drive=False), house.store)
     await roster.take([engine(A)])
-    taking = asyncio.create_task(roster.take([engine(B), engine(A, "another")]))
+    taking = house.group.create_task(roster.take([engine(B), engine(A, "another")]))
     await made[0].closing.wait()
     try:
         assert reports.blocked(None) == "b is down. Start it. a is down. Start it."
