@@ -271,6 +271,8 @@ class Roster:
 
     def _hear(self, stored: StoredEvent) -> None:
         match stored.event:
+            case JobQueued(lane=lane) if lane != self._means.lane:
+                pass
             case (
                 JobQueued(job_id=job_id)
                 | JobRequeued(job_id=job_id)
