@@ -213,6 +213,7 @@ class Attempt:
         """The engine works on it: said by an event, or seen in its queue after a resync."""
         if not self._started:
             self._started = True
+            self.idle_since = None
             self._on_start(self.prompt_id)
             limit_ms = self.job.run_left_ms
             self._deadline = None if limit_ms is None else now + limit_ms / 1000
@@ -351,7 +352,7 @@ class Attempt:
         elif isinstance(event, NodeExecuted):
             for each in event.outputs[: MAX_OUTPUTS - len(self.files)]:
                 self._text_chars += 0 if each.text is None or each in self.files else len(each.text)
-                if self._text_chars <= TEXT_CHARS:
+                if each.text is None or self._text_chars <= TEXT_CHARS:
                     self.files[each] = None
             self._cached_unsaid.discard(event.node)
 

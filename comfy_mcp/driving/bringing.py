@@ -73,9 +73,10 @@ class Bringing:
             self._stops.pop(prompt_id)()
             self._ledger.may_have_work = True
 
-    def next_ready(self) -> Attempt | None:
+    def next_ready(self, connection: int) -> Attempt | None:
         """The first one whose files are there: the next to be sent."""
-        return next((each for each in self._unsent() if each.ready is not None), None)
+        ready = (each for each in self._unsent() if each.ready is not None)
+        return next((each for each in ready if each.connection == connection), None)
 
     @property
     def holds_up(self) -> bool:

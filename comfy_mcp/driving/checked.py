@@ -31,7 +31,8 @@ class CheckedGraphs:
         self._nodes = 0
 
     def put(self, job_id: JobId, checked: Checked) -> None:
-        """Without what was submitted: a claim brings that along."""
+        """Without what was submitted: a claim brings that along. A submit that is repeated puts it again."""
+        self.take(job_id)
         self._kept[job_id] = checked if checked.submitted is None else replace(checked, submitted=None)
         self._nodes += len(checked.graph.nodes)
         while self._nodes > MAX_NODES:

@@ -143,8 +143,10 @@ class Driver:
     def hear(self, stored: StoredEvent) -> None:
         """An event of the log, whoever wrote it: the wake-up between processes."""
         match stored.event:
-            case JobQueued(job_id=job_id):
-                if not self.drives(job_id):  # else it was claimed before its event was read
+            case JobQueued(job_id=job_id, lane=lane):
+                if lane == self._means.lane and not self.drives(
+                    job_id
+                ):  # else it is claimed, or not for here
                     self.work_arrived()
             case JobRequeued() | JobWaiting(waiting_for=None):
                 self.work_arrived()

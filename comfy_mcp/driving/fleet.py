@@ -50,7 +50,7 @@ class Fleet:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """`now` in monotonic seconds."""
         self._now = now
-        self._members: dict[EngineId, _Member] = {}
+        self._members: Mapping[EngineId, _Member] = {}  # another one with each change: threads read it
         self._nodes: list[ObjectInfo | None] = []
         self.lock = threading.Lock()
         self.speeds = Speeds()
@@ -71,11 +71,11 @@ class Fleet:
         """`equipment` is the same object as long as it has not changed. `is_there`: jobs can be sent to it.
         `driven_here`: by this process, which knows what it runs. `memory`: bytes of its GPU, as far as is
         known."""
-        self._members[engine] = _Member(equipment, is_there, driven_here, memory)
+        self._members = {**self._members, engine: _Member(equipment, is_there, driven_here, memory)}
 
     def leave(self, engine: EngineId) -> None:
         """The engine is none of the settings' any more."""
-        self._members.pop(engine, None)
+        self._members = {each: member for each, member in self._members.items() if each != engine}
 
     @property
     def several(self) -> bool:

@@ -12,6 +12,10 @@ SAVE_S = 5.0
 """Between two writes while engines are idle: those of a fleet become idle all the time."""
 
 
+KEPT = 20_000
+"""Keys that are remembered, some 5 MB: clients choose them, by their models and sizes. Beyond it all go."""
+
+
 class DurationStore(Protocol):
     async def node_durations(self, class_types: Collection[str]) -> Mapping[str, float]: ...
     async def observe_durations(self, observed: Mapping[str, list[float]]) -> None: ...
@@ -35,6 +39,9 @@ class Durations:
     async def known(self, class_types: Collection[str]) -> Mapping[str, float]:
         """Mean milliseconds of those class_types that have run before. Raises StoreFault."""
         while (known := self.known_now(class_types)) is None:
+            if len(self._asked) > KEPT:
+                self._known.clear()
+                self._asked.clear()
             new = set(class_types) - self._asked
             self._known.update(await self._store.node_durations(new))
             self._asked |= new

@@ -142,13 +142,16 @@ class Roster:
         one that is no more ends what it has, and takes nothing new."""
         ids = [each.id for each in wanted]
         for each in wanted:
-            member = self._members.get(each.id)
-            if member is not None and (member.settings != each or member.leaving is not None):
-                await self._drop(member)
-                member = None
-            if member is None:
-                self._start(self._add(each))
-                log.info("engine_added", engine=each.id)
+            before = self._members.get(each.id)
+            if before is not None:
+                if before.settings == each and before.leaving is None:
+                    continue
+                await self._stop(before)
+            self._start(self._add(each))  # in one step with the end of the one before: nobody misses it
+            self._show()
+            log.info("engine_added", engine=each.id)
+            if before is not None:
+                await before.place.close()
         for member in list(self._members.values()):
             if member.settings.id not in ids and member.leaving is None:
                 self._leave(member)
@@ -218,8 +221,11 @@ class Roster:
         """Now, or once the file has more. One engine of a variable needs no upkeep."""
         return self._means.fleet.several or self._means.settings.engines_file is not None
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         self.pool.become([member.place for member in self._members.values()])
+
+    def _tell(self) -> None:
+        self._show()
         self._sharing.know([engine for engine, member in self._members.items() if member.leaving is None])
         self._changed([member.settings for member in self._members.values()])
 
@@ -248,23 +254,25 @@ class Roster:
             if silence is not None and silence.seconds >= SILENT_S:
                 driver.hand_back(f"Engine {member.settings.id} was removed and does not answer.")
             await asyncio.sleep(LEAVE_S)
-        await self._drop(member)
+        await self._stop(member)
         self._tell()
+        await member.place.close()
         log.info("engine_gone", engine=member.settings.id)
 
-    async def _drop(self, member: _Member) -> None:
+    async def _stop(self, member: _Member) -> None:
         """Nobody drives it here any more. What it runs is adopted by who drives it next."""
         leaving = () if member.leaving in {None, asyncio.current_task()} else (member.leaving,)
         reading = () if member.reading is None else (member.reading,)
         await _cancelled([*member.tasks, *leaving, *reading])
         self._members.pop(member.settings.id, None)  # it may have left meanwhile
         self._means.fleet.leave(member.settings.id)
-        await member.place.close()
 
     # ---------------------------------------------------------------------------------------------- upkeep
 
     def _hear(self, stored: StoredEvent) -> None:
         match stored.event:
+            case JobQueued(lane=lane) if lane != self._means.lane:
+                pass
             case (
                 JobQueued(job_id=job_id)
                 | JobRequeued(job_id=job_id)

@@ -359,7 +359,8 @@ class Tenure:
                 self._hearing.send(attempt)
 
     def _send_ready(self) -> None:
-        if (attempt := self._bringing.next_ready()) is not None and self._can_post():
+        attempt = self._bringing.next_ready(self._hearing.connection)
+        if attempt is not None and self._can_post():
             self._ledger.counts(attempt)
             self._hearing.send(attempt)
 

@@ -7,23 +7,13 @@ from dataclasses import dataclass
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import IS_ACTIVE, IS_HELD, IS_QUEUED, attempts, func, jobs, select
+from comfy_mcp.store.core import IS_ACTIVE, IS_HELD, attempts, func, jobs, select
+from comfy_mcp.store.waiting import SIZES
 
-_WAITING = Statement(
-    select(
-        jobs.c.lane,
-        jobs.c.priority,
-        func.count().label("jobs"),
-        func.count(jobs.c.prompt_id).label("claimed"),
-    )
-    .where(IS_QUEUED)
-    .group_by(jobs.c.lane, jobs.c.priority)
-)
+_WAITING = Statement(SIZES)
 _IN_FLIGHT = Statement(
     select(attempts.c.engine, func.count().label("jobs")).where(IS_ACTIVE).group_by(attempts.c.engine)
 )
-
-
 _HELD = Statement(select(func.count()).select_from(jobs).where(IS_HELD))
 
 

@@ -57,12 +57,19 @@ class DriverSide(SideTables):
         """By holder, as of the last renewal."""
         self._given_up: set[Lease] = set()
         """Leases whose release failed: a renewal of the others must not keep them."""
+        self._unheard: set[tuple[EngineId, str]] = set()
+        """Engines and holders that may have a lease which nobody got: nor must it keep those."""
 
     # ------------------------------------------------------------------ leases
 
     async def acquire_lease(self, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
         """None while another holder's is live. `holder` must be this process's alone."""
-        return await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
+        self._unheard.discard((engine, holder))
+        try:
+            return await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
+        except BaseException:  # cancelled, or without an answer: it may be written
+            self._unheard.add((engine, holder))
+            raise
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
         """With it all leases of its holder. Whoever asks while one renewal waits gets the next one's answer,
@@ -74,11 +81,12 @@ class DriverSide(SideTables):
                 self._renewals += 1
                 self._held.pop(lease.holder, None)
                 given_up = tuple(self._given_up)
+                unheard = {engine for engine, holder in self._unheard if holder == lease.holder}
 
                 def renew(connection: Connection) -> dict[EngineId, int]:
                     for each in given_up:
                         leases.release(connection, each)
-                    return leases.renew(connection, lease.holder, ttl_s)
+                    return leases.renew(connection, lease.holder, ttl_s, unheard)
 
                 self._held[lease.holder] = await self._write(renew)
                 self._given_up.difference_update(given_up)

@@ -13,7 +13,7 @@ import structlog
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import (
-    JobCancelled,
+    FINAL_EVENTS,
     JobCompleted,
     JobEvent,
     JobFailed,
@@ -300,12 +300,11 @@ def _apply_if_same(connection: Connection, before: Job, happened: Sequence[JobEv
 WRITER = chains.Writer(_apply_if_same, readable)
 
 
-_ENDS = (JobCompleted, JobFailed, JobCancelled)
-_ATTEMPT_ENDS = (JobRequeued, *_ENDS)
+_ATTEMPT_ENDS = (JobRequeued, *FINAL_EVENTS)
 
 REACTIONS: tuple[tuple[Reaction, tuple[type[JobEvent], ...]], ...] = (
     (_end_attempt, _ATTEMPT_ENDS),
-    (_release_turn, _ENDS),
+    (_release_turn, FINAL_EVENTS),
     (_learn, (JobCompleted,)),
     (_count_spending, (JobQueued, *_ATTEMPT_ENDS)),
     (_tag, (JobQueued,)),

@@ -5,7 +5,7 @@ lease with more time left than it was ever given counts as expired, until its ho
 keeps every write right all the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +101,16 @@ def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float)
     return Lease(engine=engine, holder=holder, fence=row.fence + 1) if taken.rowcount == 1 else None
 
 
-def renew(connection: Connection, holder: str, ttl_s: float) -> dict[EngineId, int]:
+def renew(
+    connection: Connection, holder: str, ttl_s: float, unheard: Collection[EngineId]
+) -> dict[EngineId, int]:
     """All leases of a process, however many engines it drives; also those that have expired but that nobody
-    took. The fences of the engines that it holds."""
+    took. The fences of the engines that it holds. A lease of an `unheard` one is released."""
+    held = {row.engine: row.fence for row in connection.execute(_HELD, {"b_holder": holder})}
+    for engine in held.keys() & unheard:
+        release(connection, Lease(engine=engine, holder=holder, fence=held.pop(engine)))
     connection.send(_RENEW, {"b_holder": holder, "ttl_ms": _ms(ttl_s)})
-    return {row.engine: row.fence for row in connection.execute(_HELD, {"b_holder": holder})}
+    return held
 
 
 def release(connection: Connection, lease: Lease) -> None:

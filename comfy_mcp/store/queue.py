@@ -14,7 +14,6 @@ from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas
 from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueCount, QueueSize, Statement
 from comfy_mcp.store.core import (
-    IS_QUEUED,
     and_,
     api_keys,
     bindparam,
@@ -27,6 +26,7 @@ from comfy_mcp.store.core import (
     select,
 )
 from comfy_mcp.store.queries import ClaimOffer, Submission
+from comfy_mcp.store.waiting import SIZES
 
 LONG_QUEUE, RECOUNT_MS = 2_000, 1_000
 """A count walks the queue. One of 2,000 jobs and more is counted once a second, not at each submit; until the
@@ -37,15 +37,7 @@ _NO_RANK = -1
 """In the place of a priority, in the row of the jobs that wait for others."""
 
 _QUEUE_SIZES = Statement(
-    select(
-        jobs.c.lane,
-        jobs.c.priority,
-        func.count().label("jobs"),
-        func.count(jobs.c.prompt_id).label("claimed"),
-    )
-    .where(IS_QUEUED)
-    .group_by(jobs.c.lane, jobs.c.priority)
-    .union_all(
+    SIZES.union_all(
         select(literal_column("''"), literal_column(str(_NO_RANK)), func.count(), literal_column("0")).where(
             jobs.c.status == literal_column("'blocked'")
         )

@@ -33,12 +33,13 @@ _FORGET_CHILDREN = tuple(
     for child in (graphs, attempts, events, outputs, deliveries, job_tags)
 )
 _FORGET = Statement(delete(jobs).where(jobs.c.id.in_(_IDS)))
+_NOBODY_NEEDS = (~chains.HAS_CHILDREN, ~outbox.HAS_PENDING)
+_STILL_NOBODY = Statement(select(jobs.c.id).where(jobs.c.id.in_(_IDS), *_NOBODY_NEEDS))
 _BEYOND = Statement(
     select(jobs.c.id)
     .where(
         _FINAL,
-        ~chains.HAS_CHILDREN,
-        ~outbox.HAS_PENDING,
+        *_NOBODY_NEEDS,
         or_(jobs.c.finished_at < bindparam("b_before"), jobs.c.seq <= bindparam("b_newest")),
     )
     .order_by(jobs.c.seq)
@@ -66,8 +67,10 @@ def beyond(connection: Connection, now: int, retention_days: float, retention_jo
 
 
 def forget(connection: Connection, *, job_ids: Sequence[str]) -> int:
-    """How many there were still: another process may have been first. What is final stays final."""
+    """Those of them that nobody has come to need since they were found. How many there were still: another
+    process may have been first. What is final stays final."""
+    ids = {"ids": connection.execute(_STILL_NOBODY, {"ids": job_ids}).scalars()}
     for forget_children in _FORGET_CHILDREN:  # first, though the foreign keys would cascade: no surprise
-        connection.execute(forget_children, {"ids": job_ids})
+        connection.execute(forget_children, ids)
     turns.forget(connection)
-    return connection.execute(_FORGET, {"ids": job_ids}).rowcount
+    return connection.execute(_FORGET, ids).rowcount

@@ -272,7 +272,7 @@ async def test_a_file_that_is_too_large_for_this_engine_may_suit_another(
 async def test_another_engine_behind_the_address_gets_the_files_again(
     house: House, place: ScriptedPlace
 ) -> None:
-    house.drive(place)
+    driver, _ = house.drive(place)
     running = [await house.submit(GRAPH) for _ in range(house.settings.pipeline_depth)]
     await posted(place, len(running))
     slow = Slow(place)
@@ -285,7 +285,11 @@ async def test_another_engine_behind_the_address_gets_the_files_again(
     await posted(place, len(running) + 1)
     slow.go_on()
     await place.until(lambda: not slow.under_way)
-    await place.reconnect()
+    tenure = driver._tenure
+    assert tenure is not None
+    assert tenure._bringing.next_ready(tenure._hearing.connection) is not None
+    await place.reconnect()  # from here on, though the tenure may be waiting for the store
+    assert tenure._bringing.next_ready(tenure._hearing.connection) is None
     await place.until(lambda: len(place.prepared) == 2)
     for prompt in list(place.pending):
         await place.finish(prompt)

@@ -33,3 +33,11 @@ def test_the_oldest_go_when_there_are_too_many_nodes(monkeypatch: pytest.MonkeyP
     assert kept.take(A) is None
     kept.put(B, of_two)
     assert kept.take(B) is of_two
+
+
+def test_one_that_is_put_again_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checked, "MAX_NODES", 5)
+    kept, of_two = CheckedGraphs(), of_nodes(2)
+    for job_id in (A, A, A, B):
+        kept.put(job_id, of_two)
+    assert (kept.take(A), kept.take(B)) == (of_two, of_two)

@@ -111,6 +111,21 @@ def test_what_no_engine_can_run_any_may_have_for_its_refusal_but_a_wish_is_kept(
     assert not choice.fits("label", needs("N", wish=Wish(labels=("x",))))
 
 
+def test_an_engine_may_come_while_a_thread_of_the_store_chooses() -> None:
+    fleet, chosen = Fleet(), False
+
+    def equipment() -> Equipment:
+        if chosen:
+            Machine(C, nodes("c")).enter(fleet)
+        return Equipment(engine=A, nodes=nodes("a"))
+
+    fleet.enter(A, equipment=equipment, is_there=lambda: True, driven_here=lambda: True)
+    Machine(B, nodes("b")).enter(fleet)
+    choice = fleet.chooser(A)
+    chosen = True
+    assert not choice.fits("key", needs("b"))
+
+
 def test_where_else_a_job_may_go() -> None:
     fleet = World([Machine(A, nodes("N")), Machine(B, nodes("N"))]).fleet
     assert fleet.may_go_elsewhere(needs("N"), A)

@@ -160,6 +160,7 @@ HELD = WaitingFor(since=1, need_bytes=1, engines=())
     ("at_once", "looks"),
     [
         ([QUEUED], 1),
+        ([queued_event(lane="salad")], 0),
         ([QUEUED, CLAIMED], 0),
         ([QUEUED, OTHER], 1),
         ([QUEUED, CLAIMED, OTHER], 1),

@@ -16,7 +16,8 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
+from comfy_mcp.driving import hearing
+from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected
 from tests.driving.conftest import House, posted
 from tests.support.scripted_place import PICTURE, ScriptedPlace, unreachable
 
@@ -207,3 +208,22 @@ async def test_a_cancel_does_not_make_a_prompt_absent_that_is_on_its_way(
 
     assert (await house.final(job_id)).status is JobStatus.COMPLETED
     assert place.posted == [prompt]
+
+
+@pytest.mark.usefixtures("_no_polls")
+async def test_an_engine_that_has_begun_a_prompt_is_not_said_to_run_none(
+    house: House, place: ScriptedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks between two prompts finds it idle."""
+    driver, _ = house.drive(place)
+    await house.submit()
+    prompt = await posted(place)
+    idle = PromptView(where=PromptWhere.PENDING, engine_idle=True)
+    monkeypatch.setattr(place, "_view", lambda _prompt: idle)
+    await place.reconnect()
+    async with asyncio.timeout(20):
+        while driver.trouble is None:
+            house.ahead_s += hearing.WORKER_LIMIT_S
+            await asyncio.sleep(0)
+    await place.start(prompt)
+    assert driver.trouble is None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.catalog import Output
-from comfy_mcp.domain.events import JobEvent, NodeExecuted, NodeStarted, PromptSucceeded
+from comfy_mcp.domain.events import JobEvent, NodeExecuted, NodeStarted, PromptSucceeded, StoredEvent
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
@@ -15,6 +15,7 @@ from comfy_mcp.driving import attempt
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
 from tests.driving.conftest import House
+from tests.support.jobs import queued_event
 from tests.support.scripted_place import ScriptedPlace
 
 
@@ -286,3 +287,16 @@ async def _claimed(store: CountingStore, count: int) -> list[Claim]:
     found = [claim for claim in store.claims if claim is not None]
     assert len(found) == count
     return found
+
+
+async def test_a_job_of_another_lane_is_not_looked_for(house: House, place: ScriptedPlace) -> None:
+    store = counted(house)
+    driver, _ = house.drive(place)
+    async with asyncio.timeout(20):
+        while not store.claims:
+            await asyncio.sleep(0)
+    tenure = driver._tenure
+    assert tenure is not None
+    for lane, may_have_work in (("salad", False), ("local", True)):
+        driver.hear(StoredEvent(seq=1, event=queued_event(lane=lane)))
+        assert tenure._ledger.may_have_work is may_have_work

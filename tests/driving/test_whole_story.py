@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.catalog import OutputFile, OutputKind
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
@@ -24,6 +25,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.driving import attempt
 from tests.driving.conftest import House, posted
 from tests.support.jobs import outputs_of
 from tests.support.scripted_place import PICTURE, ScriptedPlace
@@ -82,6 +84,16 @@ async def test_a_success_that_is_told_whole_needs_no_lookup(
     house: House, place: ScriptedPlace, events: Sequence[EngineEvent]
 ) -> None:
     assert await run(house, place, *events) == [PICTURE.filename]
+    assert place.lookups == 0
+
+
+async def test_texts_beyond_their_bound_cost_no_file(
+    house: House, place: ScriptedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "TEXT_CHARS", 5)
+    text = OutputFile(kind=OutputKind.TEXT, filename="", node=NodeId("1"), text="too long")
+    texts = replace(EXECUTED, outputs=(text,))
+    assert await run(house, place, STARTED, texts, EXECUTED, SUCCEEDED) == [PICTURE.filename]
     assert place.lookups == 0
 
 

@@ -9,7 +9,7 @@ from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.events import FailureKind, JobFailed, JobFailure, JobWaiting
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
-from comfy_mcp.store import Lease, Store, chains
+from comfy_mcp.store import Lease, Store, chains, retention
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event
 from tests.support.plans import plan_of
 
@@ -166,6 +166,18 @@ async def test_a_parent_is_kept_as_long_as_it_has_a_child_that_has_not_ended(lin
     await line.run()
     assert await line.store.prune(now=10**12, retention_days=1, retention_jobs=0) == 2
     assert await line.store.get_job(child.id) is None
+
+
+async def test_a_child_that_comes_while_its_parent_is_being_forgotten_keeps_it(line: Line) -> None:
+    first, other = await line.submit(), await line.submit()
+    await line.run(output_count=1)
+    await line.run()
+    doomed = await line.store._readers.do(lambda connection: retention.beyond(connection, 10**12, 1, 0))
+    assert doomed == [first.id, other.id]
+    child = await line.submit(Parent(id=first.id, outputs=1))
+    assert await line.store._writer.do(lambda connection: retention.forget(connection, job_ids=doomed)) == 1
+    assert (await line.state(first)).output_count == 1
+    assert (await line.state(child)).status is JobStatus.QUEUED
 
 
 @pytest.mark.parametrize("seed", range(12))

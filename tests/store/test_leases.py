@@ -128,9 +128,9 @@ async def test_a_hundred_engines_that_are_renewed_at_one_moment_are_one_transact
     renewed: list[str] = []
     renew = leases.renew
 
-    def counted(connection: Any, holder: str, ttl_s: float) -> Any:
+    def counted(connection: Any, holder: str, *more: Any) -> Any:
         renewed.append(holder)
-        return renew(connection, holder, ttl_s)
+        return renew(connection, holder, *more)
 
     monkeypatch.setattr(leases, "renew", counted)
     async with asyncio.TaskGroup() as group:
@@ -153,6 +153,28 @@ async def test_a_lease_whose_release_failed_is_not_kept_by_renewing_the_others(
             await store.release_lease(given_up)
     await store.renew_lease(kept, 60)
     assert await store.acquire_lease(A, "other", 60) is not None
+
+
+@pytest.mark.parametrize(
+    "instead", [StoreFault("no answer", next_step="try again"), asyncio.CancelledError()]
+)
+async def test_a_lease_that_nobody_got_is_not_kept_by_renewing_the_others(
+    store: Store, instead: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written, and whoever asked was cancelled, or the connection broke before the answer."""
+    kept, write = await lease_on(store, B), store._write
+
+    async def unheard(work: Any) -> None:
+        await write(work)
+        raise instead
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write", unheard)
+        with pytest.raises(type(instead)):
+            await store.acquire_lease(A, "me", 60)
+    await store.renew_lease(kept, 60)
+    assert await store.acquire_lease(A, "other", 60) is not None
+    await store.renew_lease(kept, 60)
 
 
 async def test_the_leases_that_live_are_read_at_once(store: Store) -> None:

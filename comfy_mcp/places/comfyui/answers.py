@@ -1,55 +1,35 @@
 """Pure: the engine's JSON answers as values. A shape that is not the protocol's raises WireFault."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain.catalog import Model
 from comfy_mcp.domain.events import FailureKind, JobFailure
-from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.places.comfyui.failures import dropped_branches, execution_failure, validation_failure
 from comfy_mcp.places.comfyui.outputs import outputs_of_prompt
-from comfy_mcp.places.protocol import QueueView, UploadedFile
+from comfy_mcp.places.protocol import Accepted, QueueView, Rejected, UploadedFile
 
 
 class WireFault(Exception):
     """Bytes or JSON that are not the protocol. The text names the place and never repeats the bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptAccepted:
-    """A 200 to POST /prompt. `dropped`: output nodes whose branch was left out, with the reason."""
-
-    prompt_id: PromptId
-    number: float
-    dropped: Mapping[NodeId, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptRejected:
-    """A 400 to POST /prompt: nothing was queued."""
-
-    failure: JobFailure
-
-
-def accepted(body: object) -> PromptAccepted:
+def accepted(body: object) -> Accepted:
+    """A 200 to POST /prompt."""
     fields = _object(body, "POST /prompt")
-    prompt_id, number = fields.get("prompt_id"), fields.get("number")
-    if not isinstance(prompt_id, str):
+    if not isinstance(fields.get("prompt_id"), str):
         raise WireFault("POST /prompt: the answer has no prompt_id")
-    return PromptAccepted(
-        prompt_id=PromptId(prompt_id),
-        number=number if isinstance(number, int | float) else 0,
-        dropped=dropped_branches(fields.get("node_errors")),
-    )
+    return Accepted(dropped=dropped_branches(fields.get("node_errors")))
 
 
-def rejected(body: object) -> PromptRejected:
+def rejected(body: object) -> Rejected:
+    """A 400 to POST /prompt."""
     fields = _object(body, "POST /prompt")
     if "error" not in fields:
         raise WireFault("POST /prompt: a 400 without an error")
-    return PromptRejected(failure=validation_failure(fields["error"], fields.get("node_errors")))
+    return Rejected(failure=validation_failure(fields["error"], fields.get("node_errors")))
 
 
 def queue_view(body: object) -> QueueView:

@@ -18,8 +18,6 @@ from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.domain.workflow_entries import WorkflowEntry
 from comfy_mcp.places.comfyui.answers import (
-    PromptAccepted,
-    PromptRejected,
     accepted,
     json_object,
     model_names,
@@ -33,7 +31,7 @@ from comfy_mcp.places.comfyui.answers import (
 from comfy_mcp.places.comfyui.diagnosis import refuses_the_request
 from comfy_mcp.places.comfyui.offered import pack_templates_of, saved_of, templates_of
 from comfy_mcp.places.comfyui.transport import Answer, Transport
-from comfy_mcp.places.protocol import QueueView, UploadedFile
+from comfy_mcp.places.protocol import Accepted, QueueView, Rejected, UploadedFile
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
 MIB = 2**20
@@ -80,7 +78,7 @@ class ComfyUIClient:
         prompt_id: PromptId,
         client_id: str,
         extra_data: Mapping[str, Any] = _NOTHING,
-    ) -> PromptAccepted | PromptRejected:
+    ) -> Accepted | Rejected:
         """POST /prompt, once. After an EngineFault the engine may have it all the same: look it up."""
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
         if extra_data:
@@ -95,7 +93,7 @@ class ComfyUIClient:
                 return rejected(answer)
         fault = self._unexpected("POST /prompt", status)
         if refuses_the_request(status):
-            return PromptRejected(failure=JobFailure(kind=FailureKind.ENGINE_BAD_ANSWER, message=str(fault)))
+            return Rejected(failure=JobFailure(kind=FailureKind.ENGINE_BAD_ANSWER, message=str(fault)))
         raise fault
 
     async def queue(self) -> QueueView:

@@ -66,6 +66,10 @@ class Patience:
                 self._left.add(key)
                 raise self._not_answered()
             await asyncio.wait({task}, timeout=left)
+        if task.cancelled():  # by `close`: nobody has cancelled whoever asks
+            raise EngineUnreachable(
+                f"Engine {self._engine} was removed, or its settings have changed.", next_step="Try again."
+            )
         done: T = task.result()
         return done
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
 from comfy_mcp.domain.catalog import Model, OutputFile, OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, EngineUnreachable
@@ -14,7 +14,6 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.workflow_entries import WorkflowEntry
-from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
 from comfy_mcp.places.comfyui.inputs import InputBringer
@@ -156,19 +155,12 @@ class ComfyUIPlace:
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
     ) -> Accepted | Rejected:
-        answer = await self.client.post_prompt(
+        return await self.client.post_prompt(
             graph,
             prompt_id=prompt_id,
             client_id=self.listener.client_id,
             extra_data={} if extra_data is None else self._with_key(extra_data),
         )
-        match answer:
-            case PromptAccepted():
-                return Accepted(dropped=answer.dropped)
-            case PromptRejected():
-                return Rejected(failure=answer.failure)
-            case _:
-                assert_never(answer)
 
     async def keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> Sequence[OutputFile]:
         """Into the engine's output folder, where every process and every machine finds them."""

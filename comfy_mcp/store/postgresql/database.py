@@ -115,7 +115,7 @@ class ServerDatabase:
 
 def open_server(settings: StoreGroup, url: str) -> ServerDatabase:
     """See `open_database`."""
-    server = _Server(url, settings)
+    server = _Server(url)
     with translated(settings.store_path):
         prepare_folder(settings.store_path)
     with server.faults.translated(), contextlib.closing(server.connect()) as connection:
@@ -139,7 +139,7 @@ def open_server(settings: StoreGroup, url: str) -> ServerDatabase:
 class _Server:
     """Where the database is, and how it is connected to."""
 
-    def __init__(self, url: str, settings: StoreGroup) -> None:
+    def __init__(self, url: str) -> None:
         try:
             given = conninfo.conninfo_to_dict(url)
         except psycopg.ProgrammingError:  # its text may show the URL

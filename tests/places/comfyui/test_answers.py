@@ -109,12 +109,6 @@ def test_a_queue_of_another_shape_is_a_wire_fault(body: Any) -> None:
         answers.queue_view(body)
 
 
-def test_an_accepted_prompt_has_its_id_and_number() -> None:
-    answer = answers.accepted({"prompt_id": "p", "number": -3, "node_errors": {}})
-    assert (answer.prompt_id, answer.number, answer.dropped) == ("p", -3, {})
-    assert answers.accepted({"prompt_id": "p"}).number == 0
-
-
 @pytest.mark.parametrize(
     ("read", "body"),
     [

@@ -19,9 +19,8 @@ from comfy_mcp.domain.errors import (
 )
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.domain.prompt import PromptEnding
-from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
-from comfy_mcp.places.protocol import UploadedFile
+from comfy_mcp.places.protocol import Accepted, Rejected, UploadedFile
 from comfy_mcp.settings import Settings
 from tests.support import recordings
 from tests.support.certificates import loopback_certificate
@@ -62,8 +61,7 @@ async def test_point_2_a_prompt_goes_out_with_our_id_and_client_id(
     engine: FakeEngine, client: ComfyUIClient
 ) -> None:
     answer = await client.post_prompt(GRAPH, prompt_id=P, client_id="c")
-    assert isinstance(answer, PromptAccepted)
-    assert answer.prompt_id == P
+    assert answer == Accepted(dropped={})
     [request] = engine.requests_to("POST /prompt")
     assert request.json == {"prompt": GRAPH, "prompt_id": P, "client_id": "c"}
 
@@ -86,9 +84,9 @@ async def test_every_recorded_400_is_a_rejection_and_no_403_or_500_is(
         kinds.add(exchange.status)
         match exchange.status:
             case 200:
-                assert isinstance(await post(client), PromptAccepted)
+                assert isinstance(await post(client), Accepted)
             case 400:
-                assert isinstance(await post(client), PromptRejected)
+                assert isinstance(await post(client), Rejected)
             case _:
                 with pytest.raises(EngineBadAnswer):
                     await post(client)

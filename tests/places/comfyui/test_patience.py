@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from comfy_mcp.domain.errors import NotFound
+from comfy_mcp.domain.errors import EngineUnreachable, NotFound
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.places.comfyui import patience
 from comfy_mcp.places.comfyui.contact import Contact
@@ -159,6 +159,20 @@ async def test_no_wait_lasts_for_ever_though_the_engine_says_other_things(
         await ask.ask("a", engine.question)
     assert clock.now >= 99
     monkeypatch.undo()
+
+
+async def test_who_asks_an_engine_that_is_removed_is_not_cancelled(ask: Patience, engine: Engine) -> None:
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(_refused(ask, engine))
+        await asyncio.sleep(0)
+        await ask.close()
+    assert asking.result().next_step == "Try again."
+
+
+async def _refused(ask: Patience, engine: Engine) -> EngineUnreachable:
+    with pytest.raises(EngineUnreachable) as caught:
+        await ask.ask("a", engine.question)
+    return caught.value
 
 
 @pytest.mark.usefixtures("hurried")
