@@ -144,9 +144,8 @@ class Driver:
         """An event of the log, whoever wrote it: the wake-up between processes."""
         match stored.event:
             case JobQueued(job_id=job_id, lane=lane):
-                if lane == self._means.lane and not self.drives(
-                    job_id
-                ):  # else it is claimed, or not for here
+                here = lane == self._means.lane
+                if here and not self.drives(job_id):  # else it was claimed before its event was read
                     self.work_arrived()
             case JobRequeued() | JobWaiting(waiting_for=None):
                 self.work_arrived()
