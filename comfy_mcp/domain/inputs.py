@@ -130,14 +130,12 @@ def active(specs: tuple[InputSpec, ...], values: Mapping[str, object]) -> Iterat
             yield from active(spec.slots, values)
 
 
-def _section(
-    owner: Owner, declared: object, *, prefix: str, depth: int, required: bool = True
-) -> tuple[InputSpec, ...]:
+def _section(owner: Owner, declared: object, *, prefix: str, depth: int) -> tuple[InputSpec, ...]:
     found: dict[str, InputSpec] = {}
     for section in ("required", "optional"):
         group = declared.get(section) if isinstance(declared, Mapping) else None
         for key, raw in group.items() if isinstance(group, Mapping) else ():
-            needed = required and section == "required"
+            needed = section == "required"
             found.setdefault(str(key), _input(owner, f"{prefix}{key}", raw, required=needed, depth=depth))
     return tuple(found.values())
 

@@ -161,11 +161,8 @@ def opened(
             todo.append(iter([(inside, each) for each in _on(workflow, inside.graph)]))
 
 
-def refuse(
-    message: str, node: str | None = None, kind: str | None = None, name: str | None = None
-) -> NoReturn:
-    """By node, its class and input where they are known."""
-    raise refusal([ui_problem(message, node, kind, name)])
+def refuse(message: str, node: str | None = None) -> NoReturn:
+    raise refusal([ui_problem(message, node)])
 
 
 def ui_problem(

@@ -13,7 +13,7 @@ SAVE_S = 5.0
 
 
 KEPT = 20_000
-"""Keys that are remembered, some 5 MB: clients choose them, by their models and sizes. Beyond it all go."""
+"""Keys that are remembered, some 8 MB: clients choose them, by their models and sizes. Beyond it all go."""
 
 
 class DurationStore(Protocol):

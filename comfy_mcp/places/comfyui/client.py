@@ -135,18 +135,15 @@ class ComfyUIClient:
     # ---- files
 
     @asynccontextmanager
-    async def view(
-        self, file: OutputFile, *, byte_range: str | None = None, preview: str | None = None
-    ) -> AsyncIterator[Answer]:
+    async def view(self, file: OutputFile, *, byte_range: str | None = None) -> AsyncIterator[Answer]:
         """GET /view as a stream; status 206 when a range (`bytes=0-9`) was asked for and accepted.
 
-        `preview` is `webp`, `jpeg` or `webp;80`, for images only. Raises NotFound (output_gone),
-        EngineBadAnswer (output_unreadable) for a file that the engine may not read, and InvalidInput for a
-        range outside it. A folder that it may not read is empty for it: its files are gone.
+        Raises NotFound (output_gone), EngineBadAnswer (output_unreadable) for a file that the engine may not
+        read, and InvalidInput for a range outside it. A folder that it may not read is empty for it: its
+        files are gone.
         """
         headers = {"Range": byte_range} if byte_range else None
-        params = _view_params(file) | ({"preview": preview} if preview else {})
-        async with self.transport.stream("/view", params=params, headers=headers) as answer:
+        async with self.transport.stream("/view", params=_view_params(file), headers=headers) as answer:
             self._require_file(file, answer.status)
             yield answer
 
@@ -302,8 +299,9 @@ class ComfyUIClient:
         with self.transport.translated("GET /system_stats"):
             return json_object(answer, "GET /system_stats")
 
-    async def free(self, *, unload_models: bool = False, free_memory: bool = False) -> None:
-        await self._post("/free", {"unload_models": unload_models, "free_memory": free_memory})
+    async def free(self) -> None:
+        """POST /free: unload the models, and give back the memory of what ran."""
+        await self._post("/free", {"unload_models": True, "free_memory": True})
 
     # ---- below
 

@@ -219,7 +219,7 @@ class ComfyUIPlace:
             await self.client.interrupt(prompt_id)
 
     async def free(self) -> None:
-        await self.client.free(unload_models=True, free_memory=True)
+        await self.client.free()
 
     async def reconnect(self) -> None:
         await self.listener.reconnect()

@@ -56,8 +56,9 @@ class Wakeups:
         while not self._closed.is_set():
             try:
                 self._listen()
-            except psycopg.Error as error:
-                log.warning("store_wakeups_lost", error=type(error).__name__)
+            except Exception as error:  # nobody would notice that this thread has ended
+                defect = not isinstance(error, psycopg.Error)
+                log.warning("store_wakeups_lost", error=type(error).__name__, exc_info=defect)
                 self.listens = False
                 self._look_again()
                 self._closed.wait(CONNECT_AGAIN_S)

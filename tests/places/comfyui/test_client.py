@@ -133,14 +133,12 @@ async def test_point_10_an_interrupt_always_names_its_prompt(
 
 async def test_a_file_is_streamed_with_its_head(engine: FakeEngine, client: ComfyUIClient) -> None:
     engine.answers["GET /view"] = reply(b"0123456789")
-    async with client.view(FILE, preview="webp;80") as answer:
+    async with client.view(FILE) as answer:
         assert (answer.status, answer.content_length) == (200, 10)
         assert answer.content_type == "application/octet-stream"
         assert b"".join([chunk async for chunk in answer.chunks()]) == b"0123456789"
     [request] = engine.requests_to("GET /view")
-    assert request.query == {
-        "filename": "a b.png", "subfolder": "h/ü", "type": "temp", "preview": "webp;80",
-    }  # fmt: skip
+    assert request.query == {"filename": "a b.png", "subfolder": "h/ü", "type": "temp"}
 
 
 async def test_a_range_is_asked_for(engine: FakeEngine, client: ComfyUIClient) -> None:
@@ -282,8 +280,8 @@ async def test_the_rest_is_passed_on(engine: FakeEngine, client: ComfyUIClient) 
         engine.answers[f"GET {path}"] = reply({"path": path})
     assert await client.system_stats() == {"path": "/system_stats"}
     assert await client.object_info() == {"path": "/object_info"}
-    await client.free(unload_models=True)
-    assert engine.requests[-1].json == {"unload_models": True, "free_memory": False}
+    await client.free()
+    assert engine.requests[-1].json == {"unload_models": True, "free_memory": True}
 
 
 # ---------------------------------------------------------------------------- headers, URLs, TLS

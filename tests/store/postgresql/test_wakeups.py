@@ -101,6 +101,30 @@ async def test_who_listens_comes_back_after_its_connection_was_lost(
     await other.close()
 
 
+async def test_a_defect_does_not_end_the_thread_that_listens(
+    never_by_itself: None, monkeypatch: pytest.MonkeyPatch, store: Store, settings: Settings
+) -> None:
+    monkeypatch.setattr(wakeups, "CONNECT_AGAIN_S", 0.0)
+    hear, failed = wakeups.Wakeups._hear, set[int]()
+
+    def fail_once(self: wakeups.Wakeups, server: Any) -> None:
+        if id(self) not in failed:
+            failed.add(id(self))
+            raise RuntimeError("a defect")
+        hear(self, server)
+
+    monkeypatch.setattr(wakeups.Wakeups, "_hear", fail_once)
+    other = await Store.open(settings)
+    async with asyncio.timeout(20):
+        for _ in range(2):
+            await listening(other)
+            version = other.data_version()
+            await store.add_job(queued_event(), GRAPH, max_queued=10)
+            while other.data_version() == version:
+                await asyncio.sleep(0)
+    await other.close()
+
+
 async def test_a_transaction_without_an_answer_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
