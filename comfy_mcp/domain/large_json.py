@@ -60,6 +60,11 @@ def sorted_text(value: object, *, large: bool) -> str:
     return _written(_SORTED, value, large=large)
 
 
+def with_whole_characters(text: str) -> str:
+    """The text with U+FFFD for half a character (an unpaired surrogate): JSON can say one, UTF-8 can't."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _written(encoder: json.JSONEncoder, value: object, *, large: bool) -> str:
     return "".join(encoder.iterencode(value)) if large else encoder.encode(value)
 

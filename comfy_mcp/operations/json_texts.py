@@ -104,7 +104,7 @@ def _as_json(graph: object, *, large: bool) -> tuple[object, bytes, tuple[str, .
     try:
         return graph, text.encode(), ()
     except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = large_json.with_whole_characters(text)
         return large_json.loads(text), text.encode(), (HALF_CHARACTER,)
 
 

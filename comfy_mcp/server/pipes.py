@@ -129,11 +129,7 @@ def _message(line: bytes | None) -> types.JSONRPCMessage | NoMessage:
         return types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     try:
         value = json.loads(line.decode("utf-8", "replace"))
-        text = (
-            json.dumps(value, ensure_ascii=False)
-            .encode("utf-16", "surrogatepass")
-            .decode("utf-16", "replace")
-        )
+        text = large_json.with_whole_characters(json.dumps(value, ensure_ascii=False))
     except (ValueError, RecursionError):
         return NoMessage(_error(None, types.PARSE_ERROR, "The line is not JSON"))
     with suppress(ValidationError):

@@ -48,7 +48,7 @@ def storable(text: str | None) -> str | None:
     """
     if text is None or is_storable(text):
         return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return large_json.with_whole_characters(text).replace("\0", "\ufffd")
 
 
 # ---------------------------------------------------------------------------- jobs

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import contextlib
 import json
+from collections.abc import Collection
 
 import structlog
 from aiohttp import web
@@ -34,14 +35,19 @@ PREVIEW_S = 1.0
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Raises NotFound, Denied, LimitExceeded, StoreFault."""
+    """Of a batch or of several ids: their state together.
+
+    Raises NotFound, Denied, LimitExceeded, StoreFault.
+    """
     result = await state(request, request.match_info["jobId"])
+    several = frozenset(map(JobId, result.workflows))
+    one = None if several else JobId(result.workflow_id)
     async with server_sent_events(request) as response:
-        client = _Client(request, response)
+        client = _Client(request, response, several)
         feed = request.app[BRIDGE].feed
         with (
             contextlib.suppress(ClientTooSlow, ConnectionError),
-            feed.follow(request[CALLER], job_id=JobId(result.workflow_id), buffer=BUFFER) as reader,
+            feed.follow(request[CALLER], job_id=one, buffer=BUFFER) as reader,
             request.app[REVOCATIONS].watched(request[CALLER], reader.end),
         ):
             await _follow(client, reader)
@@ -67,11 +73,16 @@ async def _follow(client: "_Client", reader: Reader) -> None:
 
 
 class _Client:
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+    """`several`: the jobs that it follows, of all; none where it follows only one."""
+
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, several: Collection[JobId]
+    ) -> None:
         self.drain = request.app[DRAIN]
         self.heartbeat_s = request.app[BOUNDS].stream_heartbeat_s
         self._request = request
         self._response = response
+        self._several = several
         self._limit_s = request.app[BOUNDS].stream_send_timeout_s
         self._nodes = 0
         self._sent = ""
@@ -103,8 +114,12 @@ class _Client:
         return status in TERMINAL
 
     async def send_news(self, news: list[StoredEvent], *, lost: bool) -> bool:
-        """Whether the job has ended. A step of progress says all that has changed; else the state does."""
+        """Whether the job has ended. A step of progress says all that has changed; else the state does, and
+        of several always."""
         steps = [stored.event for stored in news if isinstance(stored.event, JobProgressed)]
+        if self._several:
+            concerns = any(stored.event.job_id in self._several for stored in news)
+            return (lost or concerns) and await self.send_state()
         if lost or len(steps) < len(news):
             return await self.send_state()
         for step in steps[-1:]:

@@ -16,6 +16,7 @@ from http_sidecar.comfy_api.calls import Refused, call, job_answer, state
 from http_sidecar.comfy_api.references import resolved
 from http_sidecar.comfy_api.shapes import entry
 from http_sidecar.door.bodies import read_json_object
+from http_sidecar.door.preferences import idempotency_key
 
 TAGS: TypeAdapter[dict[str, str]] = TypeAdapter(Tags)
 
@@ -39,7 +40,7 @@ async def create(request: web.Request) -> web.Response:
         arguments["tags"] = _tags_of(body["metadata"])
     if body.get("extra_data"):
         arguments["extra_data"] = body["extra_data"]
-    if (key := request.headers.get("Idempotency-Key")) is not None:
+    if (key := idempotency_key(request.headers.get("Idempotency-Key"))) is not None:
         arguments["idempotency_key"] = key
     submitted: SubmitResult = await call(request, "submit_workflow", arguments)
     result = _just_submitted(request, submitted, arguments.get("tags", {}))

@@ -27,7 +27,7 @@ from http_sidecar.door.rate_limit import BUCKET
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.tickets import UPLOADS
 from http_sidecar.mcp.asgi import AsgiBridge
-from http_sidecar.mcp.large_bodies import with_large_bodies
+from http_sidecar.mcp.request_bodies import with_bodies_read
 from http_sidecar.mcp.sessions import Sessions
 from http_sidecar.routes import MCP_PATH, UPLOAD
 
@@ -85,7 +85,7 @@ async def _serve(
         )
         app[SESSIONS] = Sessions(bounds.mcp_sessions, lambda: open_sessions(manager))
         app[ASGI] = AsgiBridge(
-            with_large_bodies(manager.handle_request, bounds.body_bytes),
+            with_bodies_read(manager.handle_request, bounds.body_bytes),
             body_timeout_s=bounds.body_timeout_s,
             send_timeout_s=bounds.send_timeout_s,
         )

@@ -12,8 +12,8 @@ from comfy_mcp.operations.shapes import DryRunResult, WorkflowResult
 from http_sidecar.app_state import CALLER, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.bodies import is_file, read_body, read_chunks
+from http_sidecar.door.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.rest.calls import answer, arguments_of, call, query_of
-from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.routes import V1, Route
 
 log = structlog.get_logger(__name__)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from http_sidecar.bounds import Bounds
 from tests.http_sidecar.comfy_api.conftest import API, HEADERS, of
 from tests.support.graphs import picture, slow
 from tests.support.sidecar import Sidecar, open_sidecar
+
+WORKFLOW = "/v1/comfyui/workflow"
 
 
 async def submitted(v2: Sidecar, graph: dict[str, Any]) -> str:
@@ -34,6 +37,29 @@ async def test_a_quiet_job_gives_signs_of_life_until_it_is_cancelled(v2: Sidecar
             if line == ": alive":
                 break
         await v2("POST", f"{job}/cancel", headers=HEADERS)
+        rest = [line async for line in seen]
+    assert rest[-3:-1] == ["event: status", 'data: {"status": "canceled", "queue_position": null}']
+
+
+@pytest.mark.parametrize("by", ["batch", "ids"])
+async def test_several_jobs_are_followed_to_the_end_of_the_last(v2: Sidecar, by: str) -> None:
+    """A submit to the other API makes a batch; its id, and ids with commas, are those of a job here too."""
+    body = {"workflow": slow(step_ms=60_000), "variations": 2}
+    made = (await v2("POST", WORKFLOW, json=body, headers=HEADERS)).body
+    first, last = made["workflowIds"]
+    given = made["workflowId"] if by == "batch" else f"{first},{last}"
+    async with (
+        asyncio.timeout(30),
+        v2.session.get(f"{v2.url}{API}/jobs/{given}/events", headers=HEADERS) as response,
+    ):
+        seen = lines(response)
+        for job in (first, last):
+            async for line in seen:
+                if line == ": alive":
+                    break
+            else:
+                raise AssertionError("it has ended before its jobs")
+            await v2("DELETE", f"{WORKFLOW}/{job}", headers=HEADERS)
         rest = [line async for line in seen]
     assert rest[-3:-1] == ["event: status", 'data: {"status": "canceled", "queue_position": null}']
 

@@ -15,6 +15,7 @@ from tests.support.graphs import picture, slow
 from tests.support.sidecar import Sidecar
 
 JOBS = f"{API}/jobs"
+WORKFLOW = "/v1/comfyui/workflow"
 
 
 async def test_a_job_has_links_times_and_numbers(v2: Sidecar) -> None:
@@ -40,6 +41,12 @@ async def test_a_repeat_is_the_same_job_and_another_body_under_its_key_is_refuse
     headers, graph = HEADERS | {"Idempotency-Key": "k"}, picture()
     first, again = [await v2("POST", JOBS, json={"workflow": graph}, headers=headers) for _ in range(2)]
     assert (first.body["id"], again.status) == (again.body["id"], 201)
+    for path, key in ((JOBS, '"k"'), (WORKFLOW, "k"), (WORKFLOW, '"k"')):  # as the other API reads it
+        same = await v2("POST", path, json={"workflow": graph}, headers=HEADERS | {"Idempotency-Key": key})
+        assert first.body["id"] in same.body.values(), (path, key)
+    for key in ("", '""', "\u00e9"):
+        empty = await v2("POST", JOBS, json={"workflow": graph}, headers=HEADERS | {"Idempotency-Key": key})
+        assert (empty.status, empty.body["error"]["code"]) == (400, "invalid_argument")
     other = await v2("POST", JOBS, json={"workflow": picture()}, headers=headers)
     assert (other.status, other.body["error"]["code"]) == (422, "idempotency_key_reuse")
 

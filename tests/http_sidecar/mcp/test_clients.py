@@ -183,6 +183,16 @@ async def test_a_stream_follows_a_bounded_number_of_resources(sidecar: Sidecar) 
     assert refusal["error"]["data"]["code"] == "invalid_argument"
 
 
+async def test_half_a_character_is_no_reason_to_refuse_a_request(sidecar: Sidecar) -> None:
+    half = {"name": "workflow_status", "arguments": {"workflow_id": "half \ud83d"}}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(sidecar.url, **modern_request("tools/call", half)) as answer,
+    ):
+        said = (await answer.json())["result"]["content"][0]["text"]
+    assert said.startswith("workflow_not_found: Workflow half \ufffd not found")
+
+
 @both_eras
 async def test_a_key_without_a_right_is_told_so(services: Services, settings: Settings, mode: str) -> None:
     keys = {"reader": frozenset({Right.READ})}

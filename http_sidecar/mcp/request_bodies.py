@@ -1,14 +1,22 @@
-"""Large requests of MCP. The SDK parses a body on the event loop; here a thread does it before."""
+"""Requests of MCP whose bodies the SDK would parse on the event loop for too long, or not at all.
+
+A large one is parsed in a thread before. Half a character, as a text has that was cut within an emoji,
+becomes U+FFFD, as on stdio: a request must not fail because of one character.
+"""
 
 import json
+import re
 from typing import Any
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.operations.beside import beside
 from http_sidecar.mcp.asgi import AsgiApp, Message, Receive, Scope, Send
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Escaped: a half, or one of two that are a character."""
 
-def with_large_bodies(app: AsgiApp, most: int) -> AsgiApp:
+
+def with_bodies_read(app: AsgiApp, most: int) -> AsgiApp:
     """`app`, which gets large tool calls without their arguments: these are in the scope's state.
 
     Bodies of more than `most` bytes are the application's, to refuse.
@@ -30,8 +38,10 @@ async def _read(scope: Scope, receive: Receive, most: int) -> Receive:
         came.append(await receive())
         size += len(came[-1].get("body", b""))
         more = came[-1].get("more_body", False)
-    if large_json.LARGE_BYTES < size <= most and came[-1]["type"] == "http.request":
-        body, arguments = await beside(True, _apart, b"".join(message["body"] for message in came))
+    whole = b"".join(message.get("body", b"") for message in came)
+    large = size > large_json.LARGE_BYTES
+    if size <= most and came[-1]["type"] == "http.request" and (large or _SURROGATE.search(whole)):
+        body, arguments = await beside(True, _apart, whole) if large else (_mended(whole), None)
         if arguments is not None:
             scope["state"]["arguments"] = arguments
         length = (b"content-length", b"%d" % len(body))
@@ -60,4 +70,16 @@ def _apart(body: bytes) -> tuple[bytes, dict[str, Any] | str | None]:
         params["arguments"] = {}
     if large_json.is_large(message):
         return b"[]", None
-    return json.dumps(message).encode(), arguments
+    return _text(message), arguments
+
+
+def _mended(body: bytes) -> bytes:
+    """The request with whole characters; as it is where it is no JSON."""
+    try:
+        return _text(json.loads(body))
+    except (ValueError, RecursionError):
+        return body
+
+
+def _text(message: object) -> bytes:
+    return large_json.with_whole_characters(json.dumps(message, ensure_ascii=False)).encode()

@@ -3,7 +3,7 @@
 import pytest
 
 from comfy_mcp.domain.errors import InvalidInput
-from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
+from http_sidecar.door.preferences import idempotency_key, wanted_wait_s
 
 
 @pytest.mark.parametrize(
