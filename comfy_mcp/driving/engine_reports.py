@@ -75,7 +75,7 @@ class EngineReports:
             return ()
         troubles = self._troubles()
         if not troubles:
-            return (f"{NO_ENGINE} The workflow was not checked and waits for one.",)
+            return (f"{NO_ENGINE} Until there is one, workflows wait and are not checked.",)
         allowed = {each for each, has in self._roster.equipment().items() if wish.allows(has)}
         found = [(self._roster.pool[each], trouble) for each, trouble in troubles.items() if each in allowed]
         if any(trouble is None for _, trouble in found):
@@ -85,7 +85,7 @@ class EngineReports:
     def _warning(self, place: Place, trouble: Trouble) -> str:
         if trouble.fix == CHECK_IT_RUNS:
             where = f"No ComfyUI answers at {place.url}."
-            return f"{where} The workflow was not checked and waits until one answers."
+            return f"{where} Until one does, workflows wait and are not checked."
         return f"{trouble.sentence} The workflow waits until then." if trouble.blocks else trouble.sentence
 
     def blocked(self, engine: EngineId | None) -> str | None:
