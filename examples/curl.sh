@@ -46,7 +46,7 @@ again=$(submit "${once[@]}" | member workflowId)
 echo "submitted as $id" >&2
 
 # Follow it by Server-Sent Events; the answer ends with the workflow.
-ask --no-buffer --max-time 3600 "$v1/workflow/$id/events" | sed -n 's/^data: .*"type":"\([^"]*\)".*/\1/p' >&2
+ask --no-buffer --max-time 3600 "$v1/workflow/$id/events" | sed -n 's/^data: {"type":"\([^"]*\)".*/\1/p' >&2
 
 state=$(ask "$v1/workflow/$id")
 if [[ $(member status <<<"$state") != completed ]]; then

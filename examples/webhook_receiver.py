@@ -3,8 +3,9 @@
     comfy-bridge webhooks set http://127.0.0.1:8000/comfy      # prints the secret, once
     WEBHOOK_SECRET=whsec_… python examples/webhook_receiver.py
 
-A private address like this one needs COMFY_BRIDGE_PRIVATE_URLS=true where the bridge runs. The package
-`standardwebhooks` verifies in the same way, in many languages; this is what it does.
+It needs aiohttp (`pip install aiohttp`). A private address like this one needs COMFY_BRIDGE_PRIVATE_URLS=true
+where the bridge runs. The package `standardwebhooks` verifies in the same way, in many languages; this is
+what it does.
 """
 
 import base64

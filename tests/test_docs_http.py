@@ -9,6 +9,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode
 from http_sidecar.door.probes import OPEN
 from http_sidecar.door.problems import STATUS_OF
+from http_sidecar.openapi.document import described
 from http_sidecar.routes import ROUTES, UPLOAD
 from http_sidecar.streams import sse, tickets, websocket
 
@@ -31,6 +32,22 @@ CALLS = [
 def test_a_route_is_in_the_table(method: str, path: str) -> None:
     table = DOCUMENT.partition("## Routes")[2].partition("\n## ")[0]
     assert f"`{method} {path}`" in table
+
+
+def test_every_parameter_of_a_query_is_named() -> None:
+    """Those of the streams in streams.md."""
+    streams = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\w+", DOCUMENT + streams))
+    declared = {
+        (path, each["name"])
+        for (_, path), operation in described().items()
+        for each in operation.get("parameters", ())
+        if each["in"] == "query"
+    }
+    assert ("/v1/comfyui/workflows", "tag") in declared
+    assert [
+        (path, name) for path, name in sorted(declared) if name not in named and "/api/v2" not in path
+    ] == []
 
 
 def test_every_code_is_listed_once_at_its_status() -> None:

@@ -9,13 +9,23 @@ from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.server.prompts import PROMPTS
 from comfy_mcp.server.tools import tools
 
-DOCS = (Path(__file__).parent.parent / "docs" / "mcp.md").read_text()
+ROOT = Path(__file__).parent.parent
+DOCS = (ROOT / "docs" / "mcp.md").read_text()
+UNLISTED = {each.name: each.params.unlisted for each in OPERATIONS if each.tool}
+"""By tool, the arguments that it takes and that its schema leaves out."""
 
 
 @pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
 def test_a_tool_is_documented_with_its_arguments(tool: Tool) -> None:
     (row,) = [line for line in DOCS.splitlines() if line.startswith(f"| `{tool.name}` |")]
     assert [name for name in tool.input_schema["properties"] if f"`{name}`" not in row] == []
+    assert [name for name in UNLISTED[tool.name] if f"`{name}`\\*" not in row] == []
+    assert row.count("`\\*") == len(UNLISTED[tool.name])
+
+
+def test_the_readme_names_every_tool() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [tool.name for tool in tools() if f"`{tool.name}`" not in readme] == []
 
 
 def test_every_resource_is_documented() -> None:

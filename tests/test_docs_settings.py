@@ -78,6 +78,19 @@ def test_every_variable_named_anywhere_exists() -> None:
         assert named <= known, path
 
 
+def test_no_document_names_a_setting_by_its_field() -> None:
+    """Readers set the variable. `queue_timeout_s` and its like are arguments too, or members of an engine."""
+    fields = set(Settings.model_fields) - {
+        "queue_timeout_s",
+        "run_timeout_s",
+        "connect_timeout_s",
+        "state_dir",
+    }
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", path.read_text(encoding="utf-8")))
+        assert named & fields == set(), path
+
+
 def test_the_examples_in_the_text_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith((PREFIX, "COMFYUI_")):

@@ -164,8 +164,9 @@ def _engine_text(engine: EngineItem) -> str:
         return f"{engine.id} at {url}: DOWN — {hide_userinfo(engine.error or 'no answer')}"
     kind = "ComfyUI" if engine.is_comfyui else EMBEDDED
     driver = f"driven by {engine.driven_by}" if engine.driven_by else "driven by no process"
+    state = "up, drained" if engine.drained else "up"
     return (
-        f"{engine.id} at {url}: up, {kind} {engine.version or '(version unknown)'}, "
+        f"{engine.id} at {url}: {state}, {kind} {engine.version or '(version unknown)'}, "
         f"{engine.queue_remaining or 0} in its queue, {driver}"
     )
 

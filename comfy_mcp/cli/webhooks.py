@@ -52,7 +52,8 @@ async def deliveries(settings: Settings, output: Output, *, arguments: dict[str,
 
 
 def _webhook_line(webhook: WebhookItem) -> str:
-    return "  ".join([webhook.client, webhook.url or "-", ",".join(webhook.events) or "the ends"])
+    events = ",".join(webhook.events) or "completed, failed and cancelled"
+    return "  ".join([webhook.client, webhook.url or "-", events])
 
 
 def _delivery_line(delivery: DeliveryItem) -> str:

@@ -75,7 +75,7 @@ class EngineReports:
             return ()
         troubles = self._troubles()
         if not troubles:
-            return (f"{NO_ENGINE} The workflow was not checked and waits for one.",)
+            return (f"{NO_ENGINE} Until there is one, workflows wait and are not checked.",)
         allowed = {each for each, has in self._roster.equipment().items() if wish.allows(has)}
         found = [(self._roster.pool[each], trouble) for each, trouble in troubles.items() if each in allowed]
         if any(trouble is None for _, trouble in found):
@@ -85,7 +85,7 @@ class EngineReports:
     def _warning(self, place: Place, trouble: Trouble) -> str:
         if trouble.fix == CHECK_IT_RUNS:
             where = f"No ComfyUI answers at {place.url}."
-            return f"{where} The workflow was not checked and waits until one answers."
+            return f"{where} Until one does, workflows wait and are not checked."
         return f"{trouble.sentence} The workflow waits until then." if trouble.blocks else trouble.sentence
 
     def blocked(self, engine: EngineId | None) -> str | None:
@@ -112,12 +112,20 @@ class EngineReports:
         blocked = {engine for engine, each in self._troubles().items() if each is not None and each.blocks}
         return len(self._roster.pool.keys() - blocked - set(self._roster.drained))
 
-    async def learn_needs(self, jobs: Iterable[Job]) -> None:
-        """Before `keeps_waiting`: of jobs that another process accepted it is read what they need. Where only
-        one engine is there to take them, nobody has to know."""
+    async def learn_causes(self, jobs: Iterable[Job]) -> None:
+        """Before `keeps_waiting`, where jobs wait: which engines are drained, how those are that this process
+        has not asked yet, and of jobs that another process accepted what they need. Where only one engine is
+        there to take them, nobody has to know that."""
+        waiting = [job.id for job in jobs if job.waits_unclaimed and job.lane == LOCAL]
+        if not waiting:
+            return
+        await self._roster.read_drained()
+        async with asyncio.TaskGroup() as group:
+            for place in self._roster.pool.all():
+                if place.known_age_s is None and place.trouble is None and not place.asleep:
+                    group.create_task(_first_word(place))
         if len(self._roster.pool) < 2 and not self._roster.drained:
             return
-        waiting = [job.id for job in jobs if job.waits_unclaimed and job.lane == LOCAL]
         if unknown := [job_id for job_id in waiting if job_id not in self._needs]:
             for job_id, needs in (await self._store.needs_of(unknown)).items():
                 self._needs[job_id] = needs
@@ -244,6 +252,16 @@ class EngineReports:
             # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
             return None if driver is None else "this process"
         return "this process" if holder == self._roster.holder else "another process"
+
+
+async def _first_word(place: Place) -> None:
+    """A process that has just begun asks; where nothing answers, the node list has the reason (`trouble`)."""
+    with contextlib.suppress(EngineFault, TimeoutError):
+        async with asyncio.timeout(ASK_S):
+            try:
+                await place.health()
+            except EngineFault:
+                await place.nodes()
 
 
 def _start_it(place: Place) -> str:

@@ -52,7 +52,7 @@ class Lanes:
         """What keeps the lane's jobs waiting, with what to do. None: nothing that is known."""
         place = self._places.get(EngineId(lane))
         if place is None:
-            return f"The lane {lane} is not configured. Configure it again, or cancel the workflow."
+            return f"The service {lane} is not configured. Configure it again, or cancel the workflow."
         trouble = place.trouble
         return None if trouble is None else trouble.sentence
 

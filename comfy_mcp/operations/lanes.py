@@ -2,7 +2,7 @@
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import AUTO, LOCAL, ClientId
+from comfy_mcp.domain.ids import AUTO, COMFY_API, LOCAL, SALAD, ClientId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -15,6 +15,11 @@ UNCHECKED = (
     "No engine here has all that the workflow needs: it was not checked, and the service may refuse it."
 )
 
+CONFIGURED_BY = {
+    COMFY_API: "COMFY_BRIDGE_COMFY_API_URL",
+    SALAD: "COMFY_BRIDGE_SALAD_API_KEY, COMFY_BRIDGE_SALAD_ORG_NAME and COMFY_BRIDGE_SALAD_QUEUE",
+}
+
 
 def require_lane(context: OperationContext, lane: str, wish: Wish) -> None:
     """Raises InvalidInput for a lane that is not there (`lane_unavailable`), or of which an engine is asked
@@ -24,18 +29,19 @@ def require_lane(context: OperationContext, lane: str, wish: Wish) -> None:
     names = context.services.engines.lanes.names
     if lane not in names:
         raise InvalidInput(
-            f"The lane {lane} is not configured.",
-            next_step=f"Submit with gpu={' or '.join(repr(name) for name in (LOCAL, *names))}.",
+            f"gpu={lane!r}: that service is not configured.",
+            next_step=f"Submit with gpu={' or '.join(repr(name) for name in (LOCAL, *names))}, or set "
+            f"{CONFIGURED_BY[lane]} where the bridge runs.",
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     if wish != NO_WISH:
         raise InvalidInput(
-            f"The lane {lane} has no engines to choose from.",
+            f"gpu={lane!r}: a service has no engines to choose from.",
             next_step="Leave out engine, labels and notOn, or gpu.",
         )
     if Right.SPEND not in context.caller.rights:
         raise Denied(
-            f"The lane {lane} may cost money. That needs the right {Right.SPEND.value!r}",
+            f"gpu={lane!r} may cost money. That needs the right {Right.SPEND.value!r}",
             next_step=f"Submit with gpu={LOCAL!r}, or use a key with this right: "
             "`comfy-bridge keys add NAME --right submit --right spend …` makes one.",
         )

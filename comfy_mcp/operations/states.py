@@ -56,7 +56,7 @@ async def all_shown(context: OperationContext, views: Sequence["JobView"]) -> li
     """With what each waits for, and whether its engine answers."""
     services = context.services
     await make_results(views)
-    await services.engines.learn_needs(view.job for view in views)
+    await services.engines.learn_causes(view.job for view in views)
     states = [
         (view.job, await with_silence(services, view.job, result_now(services, view))) for view in views
     ]

@@ -72,7 +72,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
         )
     )
     await make_results(page.items)
-    await services.engines.learn_needs(view.job for view in page.items)
+    await services.engines.learn_causes(view.job for view in page.items)
     shown = await with_turns(context, [(view.job, result_now(services, view)) for view in page.items])
     return WorkflowsResult(workflows=shown, next_cursor=page.next_cursor)
 
@@ -89,6 +89,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
     """
     services, caller = context.services, context.caller
     view = await services.store.queue(QUEUE_SHOWN)
+    await services.engines.learn_causes(view.queued)
     engines = await services.engines.queues()
     foreign = [
         ForeignItem(engine=engine, prompt_id=each.prompt_id, state="running" if each.running else "pending")
@@ -96,7 +97,6 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
         for each in prompts
         if not each.ours
     ]
-    await services.engines.learn_needs(view.queued)
     turns = await turns_now(context, view.queued)
     return QueueResult(
         running=[

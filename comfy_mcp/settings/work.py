@@ -84,7 +84,7 @@ class StoreGroup(Group):
     store: SecretStr | None = Field(
         default=None,
         description="PostgreSQL database for the jobs, `postgresql://USER:PASSWORD@HOST/NAME`; several "
-        "machines can share it. Not set: a SQLite file in `state_dir`.",
+        "machines can share it. Not set: a SQLite file in the folder of the store.",
     )
     store_synchronous: Literal["normal", "full"] = Field(
         default="normal",

@@ -37,10 +37,14 @@ def keys(connection: Connection) -> list[ApiKey]:
 
 def add_key(connection: Connection, key: ApiKey) -> None:
     """Raises Conflict (`invalid_argument`) when a key, or a revoked one, has the name."""
-    if any(known.name == key.name for known in keys(connection)):
+    known = next((each for each in keys(connection) if each.name == key.name), None)
+    if known is not None:
+        revoked = known.revoked_at is not None
         raise Conflict(
-            f"A key named {key.name!r} already exists",
-            next_step="Choose another name: the workflows of a revoked key keep its name.",
+            f"A key named {key.name!r} already exists{', and was revoked' if revoked else ''}.",
+            next_step="Choose another name: the workflows of a revoked key keep its name."
+            if revoked
+            else f"Choose another name, or change this key: `comfy-bridge keys change {key.name}`.",
             code=ErrorCode.INVALID_ARGUMENT,
         )
     values = {

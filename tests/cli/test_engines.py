@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import EngineProcess, Shell, graph, written
+from tests.cli.conftest import NOBODY, EngineProcess, Shell, graph, written
 
 
 def test_an_engine_is_listed_drained_and_resumed(shell: Shell) -> None:
@@ -14,6 +14,7 @@ def test_an_engine_is_listed_drained_and_resumed(shell: Shell) -> None:
     drained = shell("engines", "drain", engine)
     assert drained.lines == [f"Engine {engine} ends what it has and takes nothing new."]
     assert "up, drained" in shell("engines", "list").out
+    assert "up, drained, the embedded engine" in shell("doctor").out
     assert shell("engines", "resume", engine, "--json").json == {"engine": engine, "drained": False}
     assert "drained" not in shell("engines", "list").out
 
@@ -48,3 +49,21 @@ def test_the_first_engine_is_added_where_there_is_no_file_and_the_last_one_remov
     run = shell("run", written(tmp_path, graph()))
     assert run.code == 5
     assert run.err.startswith("error[engine_unreachable]: There is no engine.\nnext: Add one: ")
+
+
+@pytest.mark.parametrize("command", ["status", "workflows", "queue"])
+@pytest.mark.parametrize("cause", ["drained", "down"])
+def test_a_process_that_has_just_begun_says_why_a_workflow_waits(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, cause: str
+) -> None:
+    """It asks first: it has followed no engine, and read nothing of which are drained."""
+    if cause == "down":
+        monkeypatch.setenv("COMFYUI_URL", NOBODY)
+        why = f"No ComfyUI answers at {NOBODY}. Start ComfyUI"
+    else:
+        (engine,) = shell("engines", "list", "--json").json["engines"]
+        shell("engines", "drain", engine["id"])
+        why = f"Engine {engine['id']} is drained"
+    (workflow_id,) = shell("submit", written(tmp_path, graph())).lines
+    shown = shell(command, *([workflow_id] if command == "status" else []))
+    assert f"queued, position 1, held: {why}" in shown.out

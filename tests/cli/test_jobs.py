@@ -378,5 +378,6 @@ def test_run_and_submit_say_where_a_workflow_may_run(shell: Shell, tmp_path: Pat
         "submit", file, "--not-on", "nowhere", "--not-on", "127.0.0.1", "--gpu", "salad", "--json"
     )
     assert (refused.code, refused.json["error"]) == (2, "lane_unavailable")
+    assert "or set COMFY_BRIDGE_" in refused.err
     varied = shell("submit", file, "--variations", "2", "--json")
     assert "no seed to vary" in varied.json["message"]

@@ -26,6 +26,14 @@ def test_a_revoked_key_stays_in_the_list_and_its_name_taken(shell: Shell) -> Non
     assert shell("keys", "revoke", "agent").code == 3
     again = shell("keys", "add", "agent")
     assert (again.code, again.out) == (2, "")
+    assert "was revoked.\nnext: Choose another name: the workflows" in again.err
+
+
+def test_a_name_that_a_key_has_leads_to_the_command_that_changes_it(shell: Shell) -> None:
+    shell("keys", "add", "agent")
+    again = shell("keys", "add", "agent")
+    assert (again.code, again.out) == (2, "")
+    assert "or change this key: `comfy-bridge keys change agent`." in again.err
 
 
 def test_a_name_that_would_garble_a_list_is_refused(shell: Shell) -> None:

@@ -112,6 +112,15 @@ def test_a_list_of_nothing_says_so_and_leaves_stdout_empty(
     assert said in done.err
 
 
+def test_a_webhook_is_listed_with_the_events_that_it_gets(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFY_BRIDGE_PRIVATE_URLS", "true")
+    shell("webhooks", "set", "http://127.0.0.1:8000/comfy")
+    (line,) = shell("webhooks", "list").lines
+    assert line == "local  http://127.0.0.1:8000/comfy  completed, failed and cancelled"
+
+
 def test_outputs_of_a_workflow_that_does_not_exist_are_said_to_be_none(shell: Shell) -> None:
     done = shell("outputs", "--workflow", "nope")
     assert (done.code, done.err) == (0, "warning: Workflow nope not found.\n")

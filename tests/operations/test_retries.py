@@ -124,7 +124,7 @@ async def test_a_cancelled_workflow_is_retried_too(call_without_engine: Bench) -
     first = await call("submit_workflow", workflow=graphs.picture())
     await call("cancel_workflow", workflow_id=first.workflow_id)
     retry = await call("retry_workflow", workflow_id=first.workflow_id)
-    assert "waits until one answers" in retry.warnings[0]
+    assert "Until one does, workflows wait" in retry.warnings[0]
     state = await call("workflow_status", workflow_id=retry.workflow_id)
     assert (state.status, state.retry_of, state.attempts) == ("queued", first.workflow_id, None)
     assert (await status(call, retry.workflow_id)).attempts == []
