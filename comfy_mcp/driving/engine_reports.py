@@ -119,10 +119,10 @@ class EngineReports:
         waiting = [job.id for job in jobs if job.waits_unclaimed and job.lane == LOCAL]
         if not waiting:
             return
-        await self._roster.read_drained()
-        async with asyncio.TaskGroup() as group:
-            for place in self._roster.pool.all():
-                if place.known_age_s is None and place.trouble is None and not place.asleep:
+        await self._roster.know_drained()
+        if unasked := [each for each in self._roster.pool.all() if _is_unasked(each)]:
+            async with asyncio.TaskGroup() as group:
+                for place in unasked:
                     group.create_task(_first_word(place))
         if len(self._roster.pool) < 2 and not self._roster.drained:
             return
@@ -252,6 +252,10 @@ class EngineReports:
             # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
             return None if driver is None else "this process"
         return "this process" if holder == self._roster.holder else "another process"
+
+
+def _is_unasked(place: Place) -> bool:
+    return place.known_age_s is None and place.trouble is None and not place.asleep
 
 
 async def _first_word(place: Place) -> None:

@@ -93,6 +93,7 @@ class Roster:
         self._changed = changed
         self._members: dict[EngineId, _Member] = {}
         self._drained: set[EngineId] = set()
+        self._drained_at = float("-inf")
         self._group: asyncio.TaskGroup | None = None
         self._arrived: set[JobId] = set()
         for engine in means.settings.engines:
@@ -159,7 +160,13 @@ class Roster:
         self._members = {engine: self._members[engine] for engine in order}
         self._tell()
 
+    async def know_drained(self) -> None:
+        """As it was a moment ago at most: whoever waits asks again and again."""
+        if self._means.clock.monotonic() - self._drained_at >= KNOWN_S:
+            await self.read_drained()
+
     async def read_drained(self) -> frozenset[EngineId]:
+        self._drained_at = self._means.clock.monotonic()
         drained = await self._means.store.drained()
         if drained != self._drained:
             self._drained = drained
