@@ -124,8 +124,9 @@ def check_graph(
     links = _links(graph, declared)
     reachable, broken = _reachable(outputs, links)
     # Behind a link that leads nowhere any node may have been meant: all that is wrong comes in one answer.
-    findings = _findings(graph, info, set(graph.nodes) if broken else reachable, declared, links)
-    spare = list(_spare(graph, info, reachable)) if missing.nodes else []
+    checked = set(graph.nodes) if broken else reachable
+    findings = _findings(graph, info, checked, declared, links)
+    spare = list(_spare(graph, info, checked)) if missing.nodes else []
     if lacking := missing_models([*findings, *spare], models, Hints()):
         missing = replace(missing, models=lacking)
     problems = [finding for finding in findings if finding.certain]
@@ -279,7 +280,7 @@ def _reachable(
 def _findings(
     graph: Graph,
     info: ObjectInfo | None,
-    reachable: set[NodeId],
+    checked: set[NodeId],
     declared: Mapping[NodeId, Declared],
     links: Mapping[NodeId, Sequence[NodeId]],
 ) -> list[Finding]:
@@ -287,20 +288,20 @@ def _findings(
     found = [
         finding
         for node in graph.nodes.values()
-        if node.id in reachable
+        if node.id in checked
         for finding in check_inputs(node, declared[node.id], graph, info, hints)
     ]
-    reached = {node: targets for node, targets in links.items() if node in reachable}
+    reached = {node: targets for node, targets in links.items() if node in checked}
     if _has_loop(reached):
         found.extend(_loops(graph, reached))
     return found
 
 
-def _spare(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Iterator[Finding]:
-    """Doubts about the nodes that no output needs. Once the missing classes are there, some may be needed."""
+def _spare(graph: Graph, info: ObjectInfo | None, checked: set[NodeId]) -> Iterator[Finding]:
+    """Doubts about the other nodes. Once the missing classes are there, some may be needed."""
     hints = Hints()
     for node in graph.nodes.values():
-        if node.id not in reachable:
+        if node.id not in checked:
             for finding in check_inputs(node, declared_inputs(node, info), graph, info, hints):
                 yield replace(finding, certain=False)
 

@@ -52,6 +52,16 @@ def test_behind_a_link_that_leads_nowhere_everything_is_checked(broken: str) -> 
     assert found.problem_count == 2
 
 
+def test_a_model_behind_such_a_link_is_named_once_beside_a_missing_class() -> None:
+    raw = changed("1", "ckpt_name", "absent.safetensors")
+    raw["7"] = {**raw["7"], "inputs": {**raw["7"]["inputs"], "images": ["99", 0]}}
+    raw["8"] = {"class_type": "Nope", "inputs": {}}
+    found = report(raw)
+    (model,) = found.missing.models
+    assert (model.uses, model.refused) == ((("1", "ckpt_name"),), 1)
+    assert found.problem_count == 3
+
+
 def test_all_faults_beside_a_good_branch_and_all_that_is_missing_are_told() -> None:
     raw: dict[str, Any] = dict(TXT2IMG)
     wrong = {"width": "wide", "height": "high", "batch_size": 0, "color": -1}
