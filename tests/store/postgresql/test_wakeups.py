@@ -25,6 +25,15 @@ async def listening(store: Store) -> None:
         await asyncio.sleep(0)
 
 
+async def hears_of_a_job(other: Store, store: Store) -> None:
+    """`other` learns, once it listens, that `store` has added one."""
+    await listening(other)
+    before = other.data_version()
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    while other.data_version() == before:
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wakeups, "LOOK_AGAIN_S", 3_600.0)
@@ -93,11 +102,7 @@ async def test_who_listens_comes_back_after_its_connection_was_lost(
     )
     while other.data_version() == before:  # what it may have missed
         await asyncio.sleep(0)
-    await listening(other)
-    before = other.data_version()
-    await store.add_job(queued_event(), GRAPH, max_queued=10)
-    while other.data_version() == before:
-        await asyncio.sleep(0)
+    await hears_of_a_job(other, store)
     await other.close()
 
 
@@ -117,11 +122,7 @@ async def test_a_defect_does_not_end_the_thread_that_listens(
     other = await Store.open(settings)
     async with asyncio.timeout(20):
         for _ in range(2):
-            await listening(other)
-            version = other.data_version()
-            await store.add_job(queued_event(), GRAPH, max_queued=10)
-            while other.data_version() == version:
-                await asyncio.sleep(0)
+            await hears_of_a_job(other, store)
     await other.close()
 
 
