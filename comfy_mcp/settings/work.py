@@ -84,7 +84,7 @@ class StoreGroup(Group):
     store: SecretStr | None = Field(
         default=None,
         description="PostgreSQL database for the jobs, `postgresql://USER:PASSWORD@HOST/NAME`; several "
-        "machines can share it. Not set: a SQLite file in the folder of the store.",
+        "machines can share it. Not set: a SQLite file in `COMFY_BRIDGE_STATE_DIR`.",
     )
     store_synchronous: Literal["normal", "full"] = Field(
         default="normal",
